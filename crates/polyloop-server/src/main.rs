@@ -1,0 +1,2 @@
+//! The `polyloop` binary.
+fn main() {}
