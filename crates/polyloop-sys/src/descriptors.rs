@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn counting_sees_what_is_opened() {
-        // Goal: the count covers everything open, without its own directory. Method: in a thread with a table of its own
-        // nobody else can interfere, but other tests share this one, so only a lower bound is certain.
+        // Goal: the count covers everything open. Method: open many; other tests open and close in the same table, so only
+        // the lower bound is certain.
         let held: Vec<_> = (0..64)
             .map(|_| rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap())
             .collect();

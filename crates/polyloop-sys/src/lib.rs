@@ -24,6 +24,7 @@ pub mod cores;
 pub mod cpu_filter;
 pub mod descriptors;
 pub mod listen_addr;
+pub mod listen_error;
 pub mod listener;
 pub mod net;
 pub mod peer;
@@ -34,10 +35,11 @@ pub mod threads;
 pub use clock::ThreadClock;
 pub use cpu_filter::attach_cpu_filter;
 pub use listen_addr::{ListenAddr, ParseListenAddrError};
-pub use listener::{ListenError, ListenOptions, Listener, listen_group, remove_stale_socket_file};
+pub use listen_error::ListenError;
+pub use listener::{ListenOptions, Listener, listen_group, remove_stale_socket_file};
 pub use peer::PeerAddr;
 pub use port_owner::{PortOwner, who_listens};
 pub use stream::Stream;
 
 #[cfg(test)]
-mod tests;
+mod testing;

@@ -93,8 +93,8 @@ enum Problem {
     NoPort(String),
     #[error("the port {0:?} is not a number from 0 to 65535")]
     BadPort(String),
-    #[error("an IPv6 address needs brackets before its port; write [{0}]:7000")]
-    NoBrackets(String),
+    #[error("an IPv6 address needs brackets and a port after them; write it as in [::1]:7000")]
+    NoBrackets,
     #[error("the address in brackets is not IPv6; write [::1]:7000 or 127.0.0.1:7000")]
     BadBrackets,
     #[error(
@@ -125,7 +125,7 @@ fn parse(text: &str) -> Result<ListenAddr, Problem> {
         return Ok(ListenAddr::from(addr));
     }
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(Problem::NoBrackets(text.to_owned()));
+        return Err(Problem::NoBrackets);
     }
     let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
         let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -148,7 +148,7 @@ fn parse(text: &str) -> Result<ListenAddr, Problem> {
             port,
         )))),
         _ if host.starts_with('[') => Err(Problem::BadBrackets),
-        _ if host.contains(':') => Err(Problem::NoBrackets(host.to_owned())),
+        _ if host.contains(':') => Err(Problem::NoBrackets),
         _ => Err(Problem::Name(port)),
     }
 }
@@ -209,7 +209,8 @@ mod tests {
             ("[::1]", "write [::1]:7000"),
             ("7000", "write 127.0.0.1:7000"),
             ("70000", "from 0 to 65535"),
-            ("::1", "write [::1]:7000"),
+            ("::1", "as in [::1]:7000"),
+            ("::1:80", "needs brackets"),
             ("fe80::1%2:80", "needs brackets"),
             ("1.2.3.4:", "from 0 to 65535"),
             (":70000", "\"70000\" is not a number"),

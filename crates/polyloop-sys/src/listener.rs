@@ -11,7 +11,6 @@
 //! Invariants: the order of a group is the order in which its sockets began to listen, which is the index a reuseport
 //! filter answers with. When a member is closed the kernel moves the last into its place.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -19,13 +18,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, sockopt};
+use rustix::net::SocketFlags;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::listen_addr::ListenAddr;
+use crate::listen_error::{ListenError, Step};
 use crate::peer::PeerAddr;
-use crate::port_owner::{PortOwner, who_listens};
-use crate::stream::{Stream, open};
+use crate::stream::Stream;
 
 /// A listening socket that closes when dropped.
 ///
@@ -118,7 +117,7 @@ pub fn listen_group(
     }
     let mut group = Vec::with_capacity(count);
     group.push(match addr {
-        ListenAddr::Tcp(at) => listen_first(addr, *at, only_v6(at), options)?,
+        ListenAddr::Tcp(at) => listen_first(addr, *at, options)?,
         ListenAddr::TcpAny(port) => listen_any(addr, *port, options)?,
         ListenAddr::Unix(path) => listen_unix(addr, path, options)?,
     });
@@ -129,7 +128,7 @@ pub fn listen_group(
             .map_err(fail(Step::Name))?
             .socket_addr()
         {
-            Some(bound) if options.reuse_port => listen_next(addr, bound, &group[0], options)?,
+            Some(bound) if options.reuse_port => listen_next(addr, bound, options)?,
             _ => group[0].duplicate().map_err(fail(Step::Open))?,
         };
         group.push(next);
@@ -159,191 +158,49 @@ pub fn remove_stale_socket_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Why an address cannot be listened on. Each message is complete: the address, the reason and the way out. (So print
-/// the error alone; its source, kept for programs, says the reason again.)
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ListenError {
-    /// Somebody listens there already.
-    #[error("cannot listen on {addr}: it is in use{by}; stop that process or choose another address", by = ByOwner(owner.as_ref()))]
-    AddressInUse {
-        /// The address asked for.
-        addr: ListenAddr,
-        /// Who has it, where the system tells.
-        owner: Option<PortOwner>,
-    },
-    /// This process may not listen there.
-    #[error("cannot listen on {addr}: permission denied; {way_out}", way_out = Permission(addr, *unprivileged_port_start))]
-    PermissionDenied {
-        /// The address asked for.
-        addr: ListenAddr,
-        /// The lowest port that needs no privilege, where the system tells.
-        unprivileged_port_start: Option<u32>,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The address does not belong to this host, or its family is switched off.
-    #[error(
-        "cannot listen on {addr}: this host has no such address; `ip address` lists those it has, *:{port} means \
-         all of them, and net.ipv4.ip_nonlocal_bind=1 allows an address that arrives later",
-        port = addr.port().unwrap_or(0)
-    )]
-    NotAvailable {
-        /// The address asked for.
-        addr: ListenAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// There is a file at the path of a unix socket, and it is no socket.
-    #[error(
-        "cannot listen on {addr}: a file that is not a socket is there; move it away or choose another path"
-    )]
-    NotASocket {
-        /// The address asked for.
-        addr: ListenAddr,
-    },
-    /// The process or the host has no descriptor left.
-    #[error(
-        "cannot listen on {addr}: {source}; raise the limit of open files (`ulimit -n`, LimitNOFILE=, fs.file-max) \
-         or use fewer loops"
-    )]
-    NoDescriptors {
-        /// The address asked for.
-        addr: ListenAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// Anything else.
-    #[error(
-        "cannot listen on {addr}: {step}: {source}; check the address, and the path's directory if it is a unix socket"
-    )]
-    Os {
-        /// The address asked for.
-        addr: ListenAddr,
-        /// What was being done.
-        step: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl ListenError {
-    /// Sorts the kernel's answer into its family.
-    fn new(addr: &ListenAddr, step: Step, source: io::Error) -> Self {
-        let addr = addr.clone();
-        match Errno::from_io_error(&source) {
-            Some(Errno::ADDRINUSE) => {
-                let owner = who_listens(&addr);
-                Self::AddressInUse { addr, owner }
-            }
-            Some(Errno::ACCESS | Errno::PERM) => {
-                let unprivileged_port_start = crate::net::unprivileged_port_start().ok();
-                Self::PermissionDenied {
-                    addr,
-                    unprivileged_port_start,
-                    source,
-                }
-            }
-            Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::NODEV) => {
-                Self::NotAvailable { addr, source }
-            }
-            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptors { addr, source },
-            _ => Self::Os {
-                addr,
-                step: step.text(),
-                source,
-            },
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Open,
-    Bind,
-    Listen,
-    Name,
-    Clear,
-}
-
-impl Step {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Open => "opening a socket",
-            Self::Bind => "binding it",
-            Self::Listen => "starting to listen",
-            Self::Name => "asking for its address",
-            Self::Clear => "removing a stale socket file",
-        }
-    }
-}
-
-struct ByOwner<'a>(Option<&'a PortOwner>);
-
-impl fmt::Display for ByOwner<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |owner| write!(f, " by {owner}"))
-    }
-}
-
-struct Permission<'a>(&'a ListenAddr, Option<u32>);
-
-impl fmt::Display for Permission<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.port().map(u32::from), self.1) {
-            (Some(port), Some(start)) if port < start => write!(
-                f,
-                "ports below {start} need the capability CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service=+ep` on \
-                 the binary, AmbientCapabilities= in a systemd unit), or lower net.ipv4.ip_unprivileged_port_start"
-            ),
-            (Some(_), _) => {
-                f.write_str("a security policy (seccomp, Landlock, SELinux) forbids it")
-            }
-            (None, _) => f.write_str("the user needs write access to the path's directory"),
-        }
-    }
-}
-
 /// The first of a group, exclusively bound: see the module's text.
 fn listen_first(
     addr: &ListenAddr,
     at: SocketAddr,
-    only_v6: bool,
     options: &ListenOptions,
 ) -> Result<Listener, ListenError> {
-    let fail = |step| move |error: Errno| ListenError::new(addr, step, error.into());
+    let fail = |step| move |error| ListenError::new(addr, step, error);
+    // Of IPv6, only the address that stands for "everything" serves IPv4 as well.
+    let only_v6 = !matches!(addr, ListenAddr::TcpAny(_));
     let socket = open_tcp(&at, only_v6).map_err(fail(Step::Open))?;
-    rustix::net::bind(&socket, &at).map_err(fail(Step::Bind))?;
+    socket.bind(&at.into()).map_err(fail(Step::Bind))?;
     if options.reuse_port {
-        sockopt::set_socket_reuseport(&socket, true).map_err(fail(Step::Bind))?;
+        socket.set_reuse_port(true).map_err(fail(Step::Share))?;
     }
-    rustix::net::listen(&socket, backlog(options)).map_err(fail(Step::Listen))?;
-    Ok(Listener(socket))
+    socket
+        .listen(backlog(options))
+        .map_err(fail(Step::Listen))?;
+    Ok(Listener(socket.into()))
 }
 
-/// One more of a group, at the address `first` was given.
+/// One more of a group, at the address the first was given.
 fn listen_next(
     addr: &ListenAddr,
     bound: SocketAddr,
-    first: &Listener,
     options: &ListenOptions,
 ) -> Result<Listener, ListenError> {
-    let fail = |step| move |error: Errno| ListenError::new(addr, step, error.into());
-    let only_v6 = bound.is_ipv6() && sockopt::ipv6_v6only(first).map_err(fail(Step::Name))?;
+    let fail = |step| move |error| ListenError::new(addr, step, error);
     // The address as asked keeps its IPv6 scope; only the port may have been chosen since.
-    let at = match addr {
+    let (at, only_v6) = match addr {
         ListenAddr::Tcp(asked) => {
             let mut at = *asked;
             at.set_port(bound.port());
-            at
+            (at, true)
         }
-        _ => bound,
+        _ => (bound, false),
     };
     let socket = open_tcp(&at, only_v6).map_err(fail(Step::Open))?;
-    sockopt::set_socket_reuseport(&socket, true).map_err(fail(Step::Bind))?;
-    rustix::net::bind(&socket, &at).map_err(fail(Step::Bind))?;
-    rustix::net::listen(&socket, backlog(options)).map_err(fail(Step::Listen))?;
-    Ok(Listener(socket))
+    socket.set_reuse_port(true).map_err(fail(Step::Share))?;
+    socket.bind(&at.into()).map_err(fail(Step::Bind))?;
+    socket
+        .listen(backlog(options))
+        .map_err(fail(Step::Listen))?;
+    Ok(Listener(socket.into()))
 }
 
 /// Both families by one socket, or IPv4 alone on a host where IPv6 is compiled out or switched off.
@@ -355,13 +212,11 @@ fn listen_any(
     match listen_first(
         addr,
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-        false,
         options,
     ) {
         Err(ListenError::NotAvailable { .. }) => listen_first(
             addr,
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-            false,
             options,
         ),
         other => other,
@@ -373,7 +228,7 @@ fn listen_unix(
     path: &Path,
     options: &ListenOptions,
 ) -> Result<Listener, ListenError> {
-    let fail = |step| move |error: Errno| ListenError::new(addr, step, error.into());
+    let fail = |step| move |error| ListenError::new(addr, step, error);
     match remove_stale_socket_file(path) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -381,36 +236,35 @@ fn listen_unix(
         }
         Err(error) => return Err(ListenError::new(addr, Step::Clear, error)),
     }
-    let name = SocketAddrUnix::new(path).map_err(fail(Step::Bind))?;
-    let socket = open(AddressFamily::UNIX).map_err(fail(Step::Open))?;
+    let name = SockAddr::unix(path).map_err(fail(Step::Bind))?;
+    let socket = open(Domain::UNIX).map_err(fail(Step::Open))?;
     // Linux gives the file the mode of the unbound socket, less the umask, so it is never open to others, not even
     // between two calls, and no path is followed twice.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(fail(Step::Open))?;
-    rustix::net::bind(&socket, &name).map_err(fail(Step::Bind))?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| ListenError::new(addr, Step::Open, error.into()))?;
+    socket.bind(&name).map_err(fail(Step::Bind))?;
     let file = RemoveOnFailure(Some(path.to_owned()));
-    rustix::net::listen(&socket, backlog(options)).map_err(fail(Step::Listen))?;
+    socket
+        .listen(backlog(options))
+        .map_err(fail(Step::Listen))?;
     file.keep();
-    Ok(Listener(socket))
+    Ok(Listener(socket.into()))
 }
 
-fn open_tcp(at: &SocketAddr, only_v6: bool) -> rustix::io::Result<OwnedFd> {
-    let socket = open(if at.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    })?;
+fn open_tcp(at: &SocketAddr, only_v6: bool) -> io::Result<Socket> {
+    let socket = open(Domain::for_address(*at))?;
     // Without it, connections of the server before us that linger in TIME_WAIT would hold the port for a minute.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
     if at.is_ipv6() {
         // Said both ways, as net.ipv6.bindv6only decides otherwise.
-        sockopt::set_ipv6_v6only(&socket, only_v6)?;
+        socket.set_only_v6(only_v6)?;
     }
     Ok(socket)
 }
 
-fn only_v6(at: &SocketAddr) -> bool {
-    at.is_ipv6()
+fn open(family: Domain) -> io::Result<Socket> {
+    Socket::new_raw(family, Type::STREAM.nonblocking().cloexec(), None)
 }
 
 fn backlog(options: &ListenOptions) -> i32 {
@@ -434,3 +288,6 @@ impl Drop for RemoveOnFailure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

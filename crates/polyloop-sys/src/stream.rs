@@ -20,6 +20,8 @@ use rustix::net::{
     SocketFlags, SocketType, sockopt,
 };
 
+use socket2::{SockRef, TcpKeepalive};
+
 use crate::peer::PeerAddr;
 
 /// A connected (or connecting) stream socket that closes when dropped.
@@ -86,7 +88,7 @@ impl Stream {
     }
 
     /// The error the kernel keeps for this socket (the outcome of a connect, a reset seen between two calls), which is
-    /// cleared by asking.
+    /// cleared by asking: a reset taken here is not told again, and [`recv`](Self::recv) then answers 0 as after a FIN.
     ///
     /// # Errors
     /// None is known for an open socket; a pending error is the `Ok(Some(_))`.
@@ -174,10 +176,11 @@ impl Stream {
     /// # Errors
     /// `InvalidInput` outside the kernel's range (1 to 32,767 seconds, 1 to 127 questions), `EOPNOTSUPP` on a unix socket.
     pub fn set_keepalive(&self, idle: Duration, interval: Duration, count: u32) -> io::Result<()> {
-        sockopt::set_tcp_keepidle(&self.0, idle)?;
-        sockopt::set_tcp_keepintvl(&self.0, interval)?;
-        sockopt::set_tcp_keepcnt(&self.0, count)?;
-        Ok(sockopt::set_socket_keepalive(&self.0, true)?)
+        let settings = TcpKeepalive::new()
+            .with_time(idle)
+            .with_interval(interval)
+            .with_retries(count);
+        SockRef::from(&self.0).set_tcp_keepalive(&settings)
     }
 
     /// Gives up with `ETIMEDOUT` when sent bytes stay unacknowledged, or a window stays closed, for `timeout_ms`.
@@ -214,8 +217,8 @@ impl AsRawFd for Stream {
     }
 }
 
-/// A stream socket as this crate wants all of them: non-blocking and close-on-exec from the first moment.
-pub(crate) fn open(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
+/// A stream socket as this crate wants all of them, non-blocking and close-on-exec from the first moment.
+fn open(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(
         family,
         SocketType::STREAM,
@@ -231,3 +234,6 @@ fn begun(result: rustix::io::Result<()>) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

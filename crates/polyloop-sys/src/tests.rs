@@ -1,1 +1,0 @@
-//! Real sockets on loopback, and facts that two modules or two crates have to agree on.
