@@ -76,8 +76,8 @@ fn cpu_clock_id(id: Pid, whose: libc::clockid_t) -> libc::clockid_t {
 
 fn read_ns(clock: libc::clockid_t) -> io::Result<u64> {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: `time` is a live, writable timespec for the length of the call; any clock number is allowed, as the kernel
-    // answers an unknown one with EINVAL.
+    // SAFETY: `time` is a live, writable timespec for the length of the call; any clock number is allowed, as the
+    // kernel answers an unknown one with EINVAL.
     let status = unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
     if status != 0 {
         return Err(io::Error::last_os_error());
@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn reads_another_threads_processor_time() {
-        // Goal: the clock is the worker's, seen from here. Method: the worker spins until its own clock has moved by 5 ms.
+        // Goal: the clock is the worker's, seen from here. Method: the worker spins until its own clock has moved by
+        // 5 ms.
         let (clock_out, clock_in) = mpsc::channel();
         let (stop, stopped) = mpsc::channel::<()>();
         let worker = std::thread::spawn(move || {
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_clock_number_nobody_has_is_an_error() {
-        // Goal: no panic and no stale answer for a process that is gone. Method: an id above the kernel's limit, and zero.
+        // Goal: no panic and no stale answer for a process that is gone. Method: an id above the kernel's limit, and
+        // zero.
         assert!(process_cpu_ns(0x0fff_ffff).is_err());
         assert!(process_cpu_ns(0).is_err());
         assert!(process_cpu_ns(u32::MAX).is_err());

@@ -41,8 +41,9 @@ pub fn quota() -> usize {
     num_cpus::get().max(1)
 }
 
-/// Where each of the [`allowed`] cores sits. A core the kernel does not describe (containers often hide the files) is left
-/// out: a number made up for it could be that of another core, and placement counts a core without facts as one of its own.
+/// Where each of the [`allowed`] cores sits. A core the kernel does not describe (containers often hide the files) is
+/// left out: a number made up for it could be that of another core, and placement counts a core without facts as one
+/// of its own.
 #[must_use]
 pub fn topology() -> Vec<CoreFacts> {
     topology_at(Path::new("/sys/devices/system/cpu"), &allowed())
@@ -51,8 +52,8 @@ pub fn topology() -> Vec<CoreFacts> {
 /// Lets the calling thread run on `core` only, and checks that the kernel took it so.
 ///
 /// # Errors
-/// `InvalidInput` when the host has no such core or the control group does not allow it, `PermissionDenied` under a filter
-/// that forbids it.
+/// `InvalidInput` when the host has no such core or the control group does not allow it, `PermissionDenied` under a
+/// filter that forbids it.
 pub fn pin_current_thread(core: usize) -> io::Result<()> {
     // The wrapper below indexes a fixed set and would panic beyond it.
     if core >= CpuSet::MAX_CPU {
@@ -112,7 +113,8 @@ mod tests {
 
     #[test]
     fn topology_reads_what_is_there_and_makes_nothing_up() {
-        // Goal: hidden or odd files never stop a start. Method: a made-up tree with one good, one odd, one missing core.
+        // Goal: hidden or odd files never stop a start. Method: a made-up tree with one good, one odd, one missing
+        // core.
         let root = std::env::temp_dir().join(format!("polyloop-topology-{}", std::process::id()));
         for (core, package, physical) in [(0, "1\n", "7\n"), (1, "-1\n", "x\n")] {
             let directory = root.join(format!("cpu{core}/topology"));

@@ -1,11 +1,11 @@
 //! A filter that gives each new connection to the loop of the core it arrived on.
 //!
-//! The one idea: for a group of sockets that share a port, the kernel may be given a program whose answer is the index of
-//! the socket to use. Ours looks at the core that handles the packet, so that a connection's packets, its socket and
-//! its loop stay in one core's cache.
+//! The one idea: for a group of sockets that share a port, the kernel may be given a program whose answer is the
+//! index of the socket to use. Ours looks at the core that handles the packet, so that a connection's packets, its
+//! socket and its loop stay in one core's cache.
 //!
-//! Deliberately absent: balance. How evenly connections arrive over the cores is the network card's doing; correction at
-//! accept time is what levels it.
+//! Deliberately absent: balance. How evenly connections arrive over the cores is the network card's doing; correction
+//! at accept time is what levels it.
 
 #![expect(
     unsafe_code,
@@ -18,13 +18,13 @@ use std::os::fd::AsRawFd;
 
 use crate::listener::Listener;
 
-/// Lets the kernel choose a listener of a group by the core a connection arrives on. `listener` may be any of the group,
-/// and stands for all; `cores_in_group_order[i]` is the core of the loop that accepts from listener `i`. Connections that
-/// arrive on any other core are spread by its number. Attaching again replaces the filter.
+/// Lets the kernel choose a listener of a group by the core a connection arrives on. `listener` may be any of the
+/// group, and stands for all; `cores_in_group_order[i]` is the core of the loop that accepts from listener `i`.
+/// Connections that arrive on any other core are spread by its number. Attaching again replaces the filter.
 ///
 /// # Errors
-/// `InvalidInput` when there are no cores, too many for a program (over 2,000), or one is named twice, as the second loop
-/// would never see a connection; `EINVAL` when `listener` is not in a group.
+/// `InvalidInput` when there are no cores, too many for a program (over 2,000), or one is named twice, as the second
+/// loop would never see a connection; `EINVAL` when `listener` is not in a group.
 pub fn attach_cpu_filter(listener: &Listener, cores_in_group_order: &[usize]) -> io::Result<()> {
     let mut program = cpu_program(cores_in_group_order)
         .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -53,8 +53,9 @@ pub fn attach_cpu_filter(listener: &Listener, cores_in_group_order: &[usize]) ->
 
 /// The program, or `None` when the list of cores cannot make one.
 ///
-/// For cores 0, 1, 2, … in order the core's number is the index already, and three instructions do. Any other list becomes
-/// one comparison for each core, in order, with the number modulo the group's size for cores that are not in it.
+/// For cores 0, 1, 2, … in order the core's number is the index already, and three instructions do. Any other list
+/// becomes one comparison for each core, in order, with the number modulo the group's size for cores that are not in
+/// it.
 fn cpu_program(cores: &[usize]) -> Option<Vec<libc::sock_filter>> {
     let count = u32::try_from(cores.len())
         .ok()
@@ -173,7 +174,8 @@ mod tests {
 
     #[test]
     fn lists_that_make_no_program_are_refused() {
-        // Goal: neither a division by zero nor a loop without connections. Method: empty, doubled, longest and too long.
+        // Goal: neither a division by zero nor a loop without connections. Method: empty, doubled, longest and too
+        // long.
         assert!(cpu_program(&[]).is_none());
         assert!(cpu_program(&[0, 1, 0]).is_none());
         assert!(cpu_program(&[5, 5]).is_none());

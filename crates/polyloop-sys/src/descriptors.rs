@@ -1,8 +1,8 @@
 //! The descriptor table: how many it may hold, how large it is, how many are in it.
 //!
-//! The one idea: a table that grows while several threads share it stops the thread that grows it until every core has
-//! passed a grace period of the kernel's read-copy-update, tens of milliseconds during which a loop serves nobody. So it is
-//! grown once, before there are threads, when the same step is a plain copy.
+//! The one idea: a table that grows while several threads share it stops the thread that grows it until every core
+//! has passed a grace period of the kernel's read-copy-update, tens of milliseconds during which a loop serves
+//! nobody. So it is grown once, before there are threads, when the same step is a plain copy.
 //!
 //! Deliberately absent: permits and reserves, which are decisions.
 
@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn the_table_grows_and_nothing_stays_open() {
-        // Goal: the kernel's own figure for the table's size is at least the target. Method: read it from the status file.
+        // Goal: the kernel's own figure for the table's size is at least the target. Method: read it from the status
+        // file.
         let limit = raise_limit().unwrap();
         let target = limit.soft.min(4_096);
         grow_table(target).unwrap();
@@ -122,8 +123,8 @@ mod tests {
 
     #[test]
     fn counting_sees_what_is_opened() {
-        // Goal: the count covers everything open. Method: open many; other tests open and close in the same table, so only
-        // the lower bound is certain.
+        // Goal: the count covers everything open. Method: open many; other tests open and close in the same table, so
+        // only the lower bound is certain.
         let held: Vec<_> = (0..64)
             .map(|_| rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap())
             .collect();

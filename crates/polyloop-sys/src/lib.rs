@@ -7,9 +7,9 @@
 //! Deliberately absent: decisions. Nothing here retries, waits, counts or chooses; an error is handed on as the kernel
 //! gave it. There is no poll object either; that is the driver's.
 //!
-//! Invariants: every descriptor opened here is close-on-exec, and every socket is non-blocking. Functions on the hot path
-//! ([`Stream::recv`], [`Stream::send`], [`Stream::send_vectored`], [`Listener::accept`]) are exactly one system call and
-//! allocate nothing.
+//! Invariants: every descriptor opened here is close-on-exec, and every socket is non-blocking. Functions on the hot
+//! path ([`Stream::recv`], [`Stream::send`], [`Stream::send_vectored`], [`Listener::accept`]) are exactly one system
+//! call and allocate nothing.
 //!
 //! Linux only: `accept4`, reuseport filters, per-thread processor clocks and `/proc` have no portable equal, and a
 //! fallback that nobody measures would only pretend.

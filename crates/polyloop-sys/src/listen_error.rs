@@ -1,9 +1,10 @@
 //! Why a server cannot listen, told to the person who started it.
 //!
-//! The one idea: the kernel answers with a number, and the person needs three things: which address, why, and what to do.
-//! The families are the things to do.
+//! The one idea: the kernel answers with a number, and the person needs three things: which address, why, and what to
+//! do. The families are the things to do.
 //!
-//! Deliberately absent: errors of a listener that runs; those are the accept path's and never reach a person one by one.
+//! Deliberately absent: errors of a listener that runs; those are the accept path's and never reach a person one by
+//! one.
 
 use std::fmt;
 use std::io;

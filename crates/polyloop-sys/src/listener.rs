@@ -1,10 +1,10 @@
 //! Listening sockets: one, or a group that shares a port.
 //!
-//! The one idea: a group is opened so that nobody else is in it. SO_REUSEPORT lets any process of the same user join a
-//! port in silence, and an old server that still runs would then take a share of the connections. The first socket of a
-//! group is therefore bound *without* the option, which fails if anybody is there, and is given the option only
-//! afterwards; the kernel lets the others join it then. There is no moment at which the port is free again, as there would
-//! be after a trial socket had been closed.
+//! The one idea: a group is opened so that nobody else is in it. SO_REUSEPORT lets any process of the same user join
+//! a port in silence, and an old server that still runs would then take a share of the connections. The first socket
+//! of a group is therefore bound *without* the option, which fails if anybody is there, and is given the option only
+//! afterwards; the kernel lets the others join it then. There is no moment at which the port is free again, as there
+//! would be after a trial socket had been closed.
 //!
 //! Deliberately absent: pausing, counting, choosing. Those need decisions.
 //!
@@ -39,8 +39,8 @@ impl Listener {
     ///
     /// # Errors
     /// Whatever `accept4(2)` says: `WouldBlock` when none waits, the error of a connection that died while waiting
-    /// (`ECONNABORTED` and the network errors listed there), or out of descriptors or memory, when the connection stays in
-    /// the queue.
+    /// (`ECONNABORTED` and the network errors listed there), or out of descriptors or memory, when the connection
+    /// stays in the queue.
     #[inline]
     pub fn accept(&self) -> io::Result<(Stream, PeerAddr)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

@@ -1,7 +1,8 @@
 //! Addresses of peers, small enough to keep one per connection.
 //!
-//! The one idea: the standard `SocketAddr` takes 32 bytes, mostly for fields of IPv6 (flow label, scope) that nobody looks
-//! at after the connection is open. [`PeerAddr`] takes 20 and has an answer for unix sockets, whose peers have no address.
+//! The one idea: the standard `SocketAddr` takes 32 bytes, mostly for fields of IPv6 (flow label, scope) that nobody
+//! looks at after the connection is open. [`PeerAddr`] takes 20 and has an answer for unix sockets, whose peers have
+//! no address.
 //!
 //! Deliberately absent: the IPv6 scope, which only link-local addresses need. Whoever has to *connect* to a link-local
 //! address uses [`Stream::connect_tcp`](crate::Stream::connect_tcp), which takes the full form.

@@ -1,9 +1,11 @@
 //! Which process listens on an address, for the message that says it is taken.
 //!
-//! The one idea: the kernel's socket tables name an inode, and a process that holds the socket has a link with that inode
-//! among its descriptors. Reading the tables takes milliseconds to seconds, so this is for a start that has already failed.
+//! The one idea: the kernel's socket tables name an inode, and a process that holds the socket has a link with that
+//! inode among its descriptors. Reading the tables takes longer the more connections and
+//! descriptors the host has, so this is for a start that has already failed.
 //!
-//! Deliberately absent: certainty. Another user's process cannot be looked into, and everything may have changed in between.
+//! Deliberately absent: certainty. Another user's process cannot be looked into, and everything may have changed in
+//! between.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -149,8 +151,8 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn recorded_lines_parse() {
-        // Goal: fields are where we think. Method: lines recorded on a live host, a listener and an established one of each.
+    fn the_kernels_lines_parse() {
+        // Goal: fields are where we think. Method: lines in the kernel's format, whole, changed and cut off.
         let v4 = "   0: 0100007F:1B58 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0000000000000000 100 0 0 10 0";
         assert_eq!(
             parse_listening(v4),

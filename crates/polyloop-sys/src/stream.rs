@@ -30,8 +30,8 @@ use crate::peer::PeerAddr;
 pub struct Stream(OwnedFd);
 
 impl Stream {
-    /// The most slices [`Stream::send_vectored`] passes on in one call. Sixteen slices of a loop's output blocks are
-    /// more than a socket buffer takes at its default size; a longer list would only cost the kernel's copying of it.
+    /// The most slices [`Stream::send_vectored`] passes on in one call. The kernel copies the
+    /// list at each call, so it stays short; more slices than this take a second call.
     pub const SLICES_MAX: usize = 16;
 
     /// Reads once into `buffer`; `Ok(0)` is the peer's FIN (or an empty `buffer`).
@@ -174,7 +174,8 @@ impl Stream {
     /// `interval`, and gives up with `ETIMEDOUT` after `count` unanswered questions. Whole seconds; TCP only.
     ///
     /// # Errors
-    /// `InvalidInput` outside the kernel's range (1 to 32,767 seconds, 1 to 127 questions), `EOPNOTSUPP` on a unix socket.
+    /// `InvalidInput` outside the kernel's range (1 to 32,767 seconds, 1 to 127 questions), `EOPNOTSUPP` on a unix
+    /// socket.
     pub fn set_keepalive(&self, idle: Duration, interval: Duration, count: u32) -> io::Result<()> {
         let settings = TcpKeepalive::new()
             .with_time(idle)

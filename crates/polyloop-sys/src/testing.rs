@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Waits until one of `sockets` has something to read, and answers which; far past any healthy answer it panics instead.
+/// Waits until one of `sockets` has something to read, and answers which; far past any healthy answer it panics
+/// instead.
 pub(crate) fn readable<Fd: AsFd>(sockets: &[Fd]) -> usize {
     wait_for(sockets, PollFlags::IN)
 }

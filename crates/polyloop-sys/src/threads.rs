@@ -1,7 +1,7 @@
 //! What a thread of this process is doing, seen from another: computing, or waiting, and in which system call.
 //!
-//! The one idea: for a loop that has stopped turning, `/proc` tells without the loop's help what it is stuck in. Reading
-//! takes tens of microseconds of the *asker's* time and none of the loop's.
+//! The one idea: for a loop that has stopped turning, `/proc` tells without the loop's help what it is stuck in.
+//! Reading costs the *asker* three small files and the loop nothing.
 //!
 //! Deliberately absent: stacks, which need ptrace or a signal and would disturb the thread that is looked at.
 
@@ -184,8 +184,8 @@ mod tests {
     use crate::clock::ThreadClock;
 
     #[test]
-    fn recorded_texts_parse() {
-        // Goal: every form the kernel writes is understood. Method: texts recorded on a live host, and broken ones.
+    fn the_kernels_texts_parse() {
+        // Goal: every form the kernel writes is understood. Method: texts in the kernel's format, and broken ones.
         assert_eq!(
             parse_state("812 (loop-0) S 1 812 812 0 -1 4194304"),
             Some('S')
@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn tells_waiting_from_computing() {
-        // Goal: both answers on real threads. Method: this thread looks at itself, and at one that blocks in a read; the
-        // look is repeated until the other has arrived there.
+        // Goal: both answers on real threads. Method: this thread looks at itself, and at one that blocks in a read;
+        // the look is repeated until the other has arrived there.
         let own = probe(ThreadClock::current().thread_id()).unwrap();
         assert!(!own.is_waiting(), "{own}");
         let (mut reader, writer) = std::io::pipe().unwrap();

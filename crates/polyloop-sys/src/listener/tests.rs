@@ -50,7 +50,8 @@ impl Drop for Directory {
 
 #[test]
 fn a_group_shares_one_port_and_every_connection_is_accepted() {
-    // Goal: no connection is lost between the members, and more than one gets some. Method: 96 connections to 3 listeners.
+    // Goal: no connection is lost between the members, and more than one gets some. Method: 96 connections to 3
+    // listeners.
     let group = group("127.0.0.1:0", 3);
     let addr = bound(&group[0]);
     assert!(group.iter().all(|listener| bound(listener) == addr));
@@ -73,8 +74,8 @@ fn a_group_shares_one_port_and_every_connection_is_accepted() {
 
 #[test]
 fn a_port_that_is_shared_already_is_in_use() {
-    // Goal: nobody's group is joined in silence, though the kernel would allow it. Method: ask for the port of a group that
-    // is willing to share; and the same for one that is not.
+    // Goal: nobody's group is joined in silence, though the kernel would allow it. Method: ask for the port of a
+    // group that is willing to share; and the same for one that is not.
     for reuse_port in [true, false] {
         let options = ListenOptions {
             reuse_port,
@@ -99,7 +100,8 @@ fn a_port_that_is_shared_already_is_in_use() {
 
 #[test]
 fn a_port_is_free_again_at_once() {
-    // Goal: a restart does not wait for old connections. Method: close a connection from the server's side, then the group.
+    // Goal: a restart does not wait for old connections. Method: close a connection from the server's side, then the
+    // group.
     let first = group("127.0.0.1:0", 2);
     let addr = bound(&first[0]);
     let client = TcpStream::connect(addr).unwrap();
@@ -134,8 +136,8 @@ fn without_reuse_port_all_share_one_queue() {
 
 #[test]
 fn any_address_serves_both_families() {
-    // Goal: `:port` reaches everybody by one group, an explicit `[::]` only IPv6. Method: connect by IPv4 and look at the
-    // peer; then read the option.
+    // Goal: `:port` reaches everybody by one group, an explicit `[::]` only IPv6. Method: connect by IPv4 and look at
+    // the peer; then read the option.
     let any = group(":0", 2);
     let port = bound(&any[0]).port();
     let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -189,7 +191,8 @@ fn an_address_of_another_host_is_not_available() {
 
 #[test]
 fn a_privileged_port_names_the_capability() {
-    // Goal: the usual first mistake explains itself. Method: a thread that has given its capabilities up asks for port 1.
+    // Goal: the usual first mistake explains itself. Method: a thread that has given its capabilities up asks for
+    // port 1.
     if crate::net::unprivileged_port_start().unwrap() <= 1 {
         return;
     }

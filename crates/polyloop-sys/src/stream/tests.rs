@@ -106,7 +106,8 @@ fn a_fin_closes_one_direction() {
 
 #[test]
 fn an_abort_is_a_reset() {
-    // Goal: the peer learns of an abort as a reset, once; whoever takes it reads 0 afterwards. Method: drop one end after asking for it.
+    // Goal: the peer learns of an abort as a reset, once; whoever takes it reads 0 afterwards. Method: drop one end
+    // after asking for it.
     let (client, server) = connected();
     client.set_abort_on_close().unwrap();
     drop(client);
@@ -126,8 +127,8 @@ fn an_abort_is_a_reset() {
 
 #[test]
 fn a_refused_connect_is_told_by_the_socket() {
-    // Goal: connecting begins without waiting, and its failure is found where the doc says. Method: a port that is held by a
-    // socket that does not listen, so nobody else can get it meanwhile.
+    // Goal: connecting begins without waiting, and its failure is found where the doc says. Method: a port that is
+    // held by a socket that does not listen, so nobody else can get it meanwhile.
     let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
