@@ -9,6 +9,7 @@
 //! Invariants: a [`CoreList`] is never empty, holds no core twice and none above [`CORE_MAX`]; an [`OnCore`]
 //! holds at least one setting and no key twice.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
@@ -118,12 +119,12 @@ impl FromStr for CoreList {
 
     fn from_str(text: &str) -> Result<Self, CoresError> {
         let mut cores = Vec::new();
-        // A bit per core: a list such as 0-8191,0-8191 is refused after one pass, not after a quadratic one.
-        let mut seen = vec![false; CORE_MAX + 1];
+        // A set beside the list: refusing 0-8191,0-8191 must not take a quadratic search.
+        let mut seen = BTreeSet::new();
         for part in text.split(',') {
             let (first, last) = parse_range(text, part.trim())?;
             for core in first..=last {
-                if std::mem::replace(&mut seen[core], true) {
+                if !seen.insert(core) {
                     return Err(CoresError::CoreTwice {
                         text: text.to_owned(),
                         core,
