@@ -126,33 +126,38 @@ fn a_raised_cap_and_a_closing_at_once_end_the_wait() {
 }
 
 #[test]
-fn a_closing_frees_a_loop_without_descriptors() {
-    // Goal: arm, then one more attempt, then sleep: a descriptor that comes free at any moment is noticed. Method: a
-    // descriptor is a flag that the closer sets, relaxed, before it gives its permit back.
+fn closings_free_a_loop_without_descriptors() {
+    // Goal: arm, then one more attempt, then sleep: a descriptor that comes free at any moment is noticed, also one that
+    // comes free while the one before is being told. Method: descriptors are a count that two closers raise, relaxed,
+    // before they give their permits back; the loop wants both.
     loom::model(|| {
-        let world = full(1);
+        let world = full(2);
         let free = Arc::new(loom::sync::atomic::AtomicU64::new(0));
-        let closer = {
+        let closers = [(); 2].map(|()| {
             let (world, free) = (Arc::clone(&world), Arc::clone(&free));
             thread::spawn(move || {
-                free.store(1, Ordering::Relaxed);
+                free.fetch_add(1, Ordering::Relaxed);
                 world.permits.release(1);
             })
-        };
-        while free.load(Ordering::Relaxed) == 0 {
-            world.permits.wait_any(0);
-            if free.load(Ordering::Relaxed) == 1 {
-                world.permits.stop_waiting(0);
-                break;
-            }
-            while !world.permits.take_resume(0) {
-                if world.bell.try_sleep(|| world.permits.has_resume(0)) {
-                    world.poll.wait();
-                    world.bell.awake();
+        });
+        for wanted in 1..=2 {
+            while free.load(Ordering::Relaxed) < wanted {
+                world.permits.wait_any(0);
+                if free.load(Ordering::Relaxed) >= wanted {
+                    world.permits.stop_waiting(0);
+                    break;
+                }
+                while !world.permits.take_resume(0) {
+                    if world.bell.try_sleep(|| world.permits.has_resume(0)) {
+                        world.poll.wait();
+                        world.bell.awake();
+                    }
                 }
             }
         }
-        closer.join().unwrap();
-        assert!(world.permits.resumed() <= 1);
+        for closer in closers {
+            closer.join().unwrap();
+        }
+        assert!(world.permits.resumed() <= 2);
     });
 }
