@@ -86,6 +86,9 @@ pub struct Slots<T> {
 }
 
 impl<T> Slots<T> {
+    /// Memory of one place, used or free: what budgets per connection count with.
+    pub const SLOT_BYTES: usize = size_of::<Slot<T>>();
+
     /// Makes room for at most `count_max` values; nothing is allocated before the first insertion.
     ///
     /// A bound above `INDEX_MAX + 1` is taken as `INDEX_MAX + 1`; [`count_max`](Self::count_max) tells.

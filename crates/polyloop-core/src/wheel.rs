@@ -72,6 +72,9 @@ pub struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
+    /// Memory of one timer, its value included: what budgets per connection count with.
+    pub const TIMER_BYTES: usize = Slots::<Node<T>>::SLOT_BYTES;
+
     /// Makes a wheel that stands at tick `now` and holds at most `count_max` timers. Allocates no timer yet.
     #[must_use]
     pub const fn new(now: u64, count_max: u32) -> Self {
