@@ -1,1 +1,23 @@
-//! Benchmark helpers.
+//! The instruments behind polyloop's performance claims.
+//!
+//! The one idea: an absolute figure says something about a machine, a ratio to an anchor measured in the same run says
+//! something about a program. So every comparison starts its subjects in turn, round after round, puts the same load
+//! on each, bills the server's processor time from outside, and divides within the round.
+//!
+//! ```text
+//!   subject ── starts and stops a server process          load ── connections, messages, latency
+//!        \                                                  /
+//!         measure ── one window: requests and processor time, and why the window may be doubted
+//!              \
+//!             stats ── medians, pairwise ratios, bootstrap intervals ── report ── table and JSON
+//! ```
+//!
+//! Deliberately absent: thresholds on elapsed time (a shared machine would break them), means of ratios, and a search
+//! for the highest rate, which is the business of the load generator.
+
+pub mod host;
+pub mod load;
+pub mod measure;
+pub mod report;
+pub mod stats;
+pub mod subject;

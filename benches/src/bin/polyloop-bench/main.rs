@@ -1,0 +1,50 @@
+//! `polyloop-bench`: every performance claim of polyloop as one command each.
+//!
+//! The one idea: a subcommand is a question ("what does an echo cost beside a bare loop?"). It starts the servers it
+//! compares, interleaves them, prints a table with ratios and intervals, and writes a JSON file that holds all of it.
+//!
+//! Exit code 0: measured. 1: could not be measured. 2: wrong usage. 3: measured, doubtful, and `--strict` was given.
+
+mod args;
+mod balance;
+mod echo_cost;
+mod idle;
+mod interference;
+mod loops;
+mod session;
+mod syscalls;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Question};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let strict = args.common.strict;
+    match run(args) {
+        Ok(doubtful) if doubtful && strict => ExitCode::from(3),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("polyloop-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers whether the result has warnings.
+fn run(args: Args) -> anyhow::Result<bool> {
+    polyloop_benches::host::clean_up_on_signals()?;
+    polyloop_benches::host::raise_open_files()?;
+    let common = args.common;
+    match args.question {
+        Question::EchoCost(question) => echo_cost::run(common, question),
+        Question::EchoSyscalls(question) => syscalls::run(common, question),
+        Question::Loops(question) => loops::run(common, question),
+        Question::Balance(question) => balance::run(common, question),
+        Question::Stall(question) => interference::run_stall(common, question),
+        Question::Offload(question) => interference::run_offload(common, question),
+        Question::Idle(question) => idle::run(common, question),
+    }
+}

@@ -1,0 +1,377 @@
+//! The machine a figure was measured on: what it is, how busy it was, and the one setting that is changed for a run.
+//!
+//! The one idea: a result file says everything about its machine that could explain the result, and a run leaves the
+//! machine as it found it, also when it is interrupted ([`Congestion`]).
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What a result file says about the machine. Empty texts stand for what could not be read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// Kernel release.
+    pub kernel: String,
+    /// Kernel command line; idle and mitigation settings are there.
+    pub kernel_arguments: String,
+    /// Processor model.
+    pub processor: String,
+    /// Cores this process may run on.
+    pub cores: usize,
+    /// Memory in KiB.
+    pub memory_kib: u64,
+    /// Soft limit of open files, after raising it to the hard limit.
+    pub open_files_max: u64,
+    /// Load average over the last minute, before the run.
+    pub load_average: String,
+    /// Kernel settings that decide about loopback TCP, by name.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Machine {
+    /// Reads the facts now.
+    #[must_use]
+    pub fn read() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let load = read_line("/proc/loadavg");
+        Self {
+            kernel: read_line("/proc/sys/kernel/osrelease"),
+            kernel_arguments: read_line("/proc/cmdline"),
+            processor: after_label(&cpuinfo, "model name").unwrap_or_default(),
+            cores: cores(),
+            memory_kib: after_label(&meminfo, "MemTotal")
+                .and_then(|text| text.split_whitespace().next()?.parse().ok())
+                .unwrap_or(0),
+            open_files_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            load_average: load.split_whitespace().next().unwrap_or("").to_owned(),
+            settings: SETTINGS
+                .iter()
+                .map(|name| ((*name).to_owned(), read_line(&setting_path(name))))
+                .collect(),
+        }
+    }
+}
+
+/// Cores this process may run on.
+#[must_use]
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The commit of the working tree, with `+changes` when it differs from it; `None` without git.
+#[must_use]
+pub fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let head = git(&["rev-parse", "HEAD"])?;
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changes.is_empty() {
+        head
+    } else {
+        format!("{head}+changes")
+    })
+}
+
+/// Raises the soft limit of open files to the hard one; servers started afterwards inherit it.
+///
+/// # Errors
+/// When the system refuses.
+pub fn raise_open_files() -> Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Time all cores together spent, in ticks of the kernel's accounting (10 ms).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MachineTime {
+    /// Doing something: user, system and interrupt time.
+    pub busy_ticks: u64,
+    /// Wanted by this machine and given to another one by the hypervisor.
+    pub steal_ticks: u64,
+    /// Everything, idle time included.
+    pub total_ticks: u64,
+}
+
+impl MachineTime {
+    /// Reads the counters now.
+    ///
+    /// # Errors
+    /// When `/proc/stat` cannot be read or understood.
+    pub fn read() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        Self::parse(&text).context("/proc/stat has no line `cpu` with eight figures")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let figures: Vec<u64> = line
+            .split_whitespace()
+            .map_while(|word| word.parse().ok())
+            .collect();
+        let [user, nice, system, idle, iowait, irq, softirq, steal, ..] = figures[..] else {
+            return None;
+        };
+        let busy_ticks = user + nice + system + irq + softirq;
+        Some(Self {
+            busy_ticks,
+            steal_ticks: steal,
+            total_ticks: busy_ticks + idle + iowait + steal,
+        })
+    }
+
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            busy_ticks: self.busy_ticks.saturating_sub(earlier.busy_ticks),
+            steal_ticks: self.steal_ticks.saturating_sub(earlier.steal_ticks),
+            total_ticks: self.total_ticks.saturating_sub(earlier.total_ticks),
+        }
+    }
+
+    /// Busy time in nanoseconds.
+    #[must_use]
+    pub fn busy_ns(self) -> u64 {
+        self.busy_ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
+    }
+
+    /// The share of all time that was stolen.
+    #[must_use]
+    pub fn steal_share(self) -> f64 {
+        self.steal_ticks as f64 / self.total_ticks.max(1) as f64
+    }
+}
+
+/// The host's congestion control, set for the length of a run.
+///
+/// Accepted sockets take theirs from the listener and the listener from the host when it is made, so a load that sets it
+/// on its own sockets changes one direction only. Without the right to set it, the value stays and [`told`](Self::told)
+/// says so.
+#[derive(Debug)]
+pub struct Congestion {
+    told: String,
+}
+
+impl Congestion {
+    /// Sets `wanted` for the host, or keeps what is there when `wanted` is `None`.
+    #[must_use]
+    pub fn set(wanted: Option<&str>) -> Self {
+        let path = setting_path(CONGESTION);
+        let before = read_line(&path);
+        let told = match wanted {
+            None => format!("{before} (the host's, kept)"),
+            Some(wanted) if wanted == before => format!("{before} (the host's)"),
+            Some(wanted) => match fs::write(&path, wanted) {
+                Ok(()) => {
+                    leave_behind().congestion = Some(before.clone());
+                    format!("{wanted} (set for the run on a host with {before})")
+                }
+                Err(error) => format!("{before} at the server, {wanted} at the client ({error})"),
+            },
+        };
+        Self { told }
+    }
+
+    /// What was in force and why, for the result.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        &self.told
+    }
+}
+
+impl Drop for Congestion {
+    fn drop(&mut self) {
+        leave_behind().restore_congestion();
+    }
+}
+
+/// What has to be put right before this process ends, however it ends.
+#[derive(Debug)]
+struct LeaveBehind {
+    congestion: Option<String>,
+    children: Vec<u32>,
+}
+
+impl LeaveBehind {
+    fn restore_congestion(&mut self) {
+        if let Some(before) = self.congestion.take()
+            && let Err(error) = fs::write(setting_path(CONGESTION), &before)
+        {
+            eprintln!("{CONGESTION} could not be set back to {before}: {error}");
+        }
+    }
+}
+
+static LEAVE_BEHIND: Mutex<LeaveBehind> = Mutex::new(LeaveBehind {
+    congestion: None,
+    children: Vec::new(),
+});
+
+fn leave_behind() -> std::sync::MutexGuard<'static, LeaveBehind> {
+    // A panic while the lock is held leaves plain values behind, and cleaning up must go on.
+    LEAVE_BEHIND
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Notes a process that must not outlive this one.
+pub(crate) fn adopt_child(pid: u32) {
+    leave_behind().children.push(pid);
+}
+
+/// Forgets a process that has ended; to be called before its number can be used again.
+pub(crate) fn forget_child(pid: u32) {
+    leave_behind().children.retain(|&child| child != pid);
+}
+
+/// Sends `signal` to process `pid`.
+///
+/// # Errors
+/// When there is no such process or it belongs to somebody else.
+pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .with_context(|| format!("{pid} is no process"))?;
+    kill_process(pid, signal).with_context(|| format!("process {pid:?}"))?;
+    Ok(())
+}
+
+/// From now on an interrupt or a request to end restores the host, ends the servers, and then this process.
+///
+/// # Errors
+/// When the signals cannot be caught.
+pub fn clean_up_on_signals() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot catch signals")?;
+    thread::Builder::new()
+        .name("clean-up".into())
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let mut behind = leave_behind();
+                behind.restore_congestion();
+                for &child in &behind.children {
+                    // One that is gone already is as good as one that is told to go.
+                    drop(send_signal(child, Signal::TERM));
+                }
+                std::process::exit(128 + signal);
+            }
+        })
+        .context("no thread for signals")?;
+    Ok(())
+}
+
+/// A file of `/proc` about process `pid`, as text.
+///
+/// # Errors
+/// When it cannot be read, most likely because the process is gone.
+pub(crate) fn read_process(pid: u32, file: &str) -> Result<String> {
+    let path = PathBuf::from(format!("/proc/{pid}")).join(file);
+    fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// The number after `label:` in a file of labelled lines.
+///
+/// # Errors
+/// When there is no such line.
+pub(crate) fn labelled_number(text: &str, label: &str) -> Result<u64> {
+    let value = after_label(text, label);
+    let number = value
+        .as_deref()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("there is no line `{label}: <number>`"))
+}
+
+fn after_label(text: &str, label: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == label).then(|| value.trim().to_owned())
+    })
+}
+
+/// Refuses to go on when the machine has fewer cores than a placement names.
+///
+/// # Errors
+/// When `highest` is beyond the last core.
+pub fn require_core(highest: usize) -> Result<()> {
+    ensure!(
+        polyloop_sys::cores::allowed().contains(&highest),
+        "core {highest} is not one this process may use; name others by the flags of the cores"
+    );
+    Ok(())
+}
+
+fn read_line(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn setting_path(name: &str) -> String {
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}
+
+const CONGESTION: &str = "net.ipv4.tcp_congestion_control";
+
+const SETTINGS: [&str; 9] = [
+    CONGESTION,
+    "net.core.default_qdisc",
+    "net.core.somaxconn",
+    "net.core.netdev_max_backlog",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_time_is_read_off_the_first_line() {
+        // Goal: busy, stolen and total ticks from a known text; and no guess about a short line.
+        let text = "cpu  10 1 20 300 5 2 3 4 7 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        let time = MachineTime::parse(text).unwrap();
+        assert_eq!(
+            (time.busy_ticks, time.steal_ticks, time.total_ticks),
+            (36, 4, 345)
+        );
+        assert_eq!(MachineTime::parse("cpu  1 2 3\n"), None);
+    }
+
+    #[test]
+    fn labelled_numbers_are_found_whole() {
+        // Goal: a label matches in full, not as a part of another; by the two kinds of context switches.
+        let text = "nonvoluntary_ctxt_switches:\t7\nvoluntary_ctxt_switches:\t5\nRss:  12 kB\n";
+        assert_eq!(labelled_number(text, "voluntary_ctxt_switches").unwrap(), 5);
+        assert_eq!(labelled_number(text, "Rss").unwrap(), 12);
+        labelled_number(text, "Pss").unwrap_err();
+    }
+
+    #[test]
+    fn facts_of_this_machine_can_be_read() {
+        // Goal: the readers understand the kernel they run on, by reading everything once.
+        let machine = Machine::read();
+        assert!(machine.memory_kib > 0 && machine.cores > 0);
+        assert!(MachineTime::read().unwrap().total_ticks > 0);
+    }
+}

@@ -1,0 +1,224 @@
+//! A load that knows what it sent: ping-pong over many connections, every byte checked.
+//!
+//! The one idea: a [`Load`] opens its connections once and is then *run* for one window after another. A window begins
+//! and ends with no message under way, so the processor time a server used between the two belongs to exactly the
+//! requests that were counted.
+//!
+//! Two paces. [`Pace::Closed`] sends the next message as soon as the answer is there and finds what a server can do;
+//! its latencies are those of a client that waits its turn, no more. [`Pace::Rate`] sends by a schedule laid down in
+//! advance and counts latency from the planned moment, so a server that stalls pays for every request it kept waiting.
+//!
+//! Deliberately absent: pipelining, connection churn and a search for the highest rate.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
+
+use client::Client;
+
+mod client;
+mod connect;
+mod message;
+
+pub use connect::{Connect, PER_SOURCE_MAX};
+pub use message::{PLAIN, fill};
+
+/// When messages are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// One message under way on each connection, always.
+    Closed,
+    /// This many messages per second over all connections, evenly, whether or not answers come.
+    Rate(f64),
+}
+
+/// When a window ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// After this time; answers still under way are waited for.
+    After(Duration),
+    /// After at least this many requests: each thread makes its share, and finishes what is under way.
+    Requests(u64),
+}
+
+/// One window of load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    /// When messages are sent.
+    pub pace: Pace,
+    /// When it ends.
+    pub stop: Stop,
+}
+
+impl Window {
+    /// A closed loop for this long.
+    #[must_use]
+    pub fn closed(length: Duration) -> Self {
+        Self {
+            pace: Pace::Closed,
+            stop: Stop::After(length),
+        }
+    }
+}
+
+/// What one window saw.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Messages sent and answered, every byte as it should be.
+    pub requests: u64,
+    /// From the first send to the last answer, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// Processor time of the load's own threads, in nanoseconds.
+    pub cpu_ns: u64,
+    /// From the moment a message was sent, or planned to be sent, to the end of its answer, in nanoseconds.
+    pub latency_ns: Histogram<u64>,
+    /// How late messages were sent after their planned moment, in nanoseconds; empty for a closed loop.
+    pub lag_ns: Histogram<u64>,
+}
+
+impl Sample {
+    fn empty() -> Result<Self> {
+        Ok(Self {
+            requests: 0,
+            elapsed_ns: 0,
+            cpu_ns: 0,
+            latency_ns: histogram()?,
+            lag_ns: histogram()?,
+        })
+    }
+
+    fn merge(&mut self, other: &Self) -> Result<()> {
+        self.requests += other.requests;
+        self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
+        self.cpu_ns += other.cpu_ns;
+        self.latency_ns.add(&other.latency_ns)?;
+        self.lag_ns.add(&other.lag_ns)?;
+        Ok(())
+    }
+}
+
+/// The share `quantile` of a histogram, or `None` when fewer than 100 samples lie beyond it: such a figure would be
+/// an anecdote.
+#[must_use]
+pub fn quantile_ns(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    let beyond = histogram.len() as f64 * (1.0 - quantile);
+    // The product of a whole number and `1 - q` may fall short of 100 by a rounding error.
+    (beyond >= 99.9999).then(|| histogram.value_at_quantile(quantile))
+}
+
+/// Open connections and the threads that will use them.
+#[derive(Debug)]
+pub struct Load {
+    clients: Vec<(Client, Option<usize>)>,
+}
+
+impl Load {
+    /// Spreads `streams` over one thread per entry of `cores`; `None` leaves that thread unpinned.
+    ///
+    /// # Errors
+    /// When a poll cannot be made or there is less than one connection per thread.
+    pub fn new(
+        streams: Vec<TcpStream>,
+        message_bytes: usize,
+        cores: &[Option<usize>],
+    ) -> Result<Self> {
+        ensure!(message_bytes > 0, "a message has at least one byte");
+        ensure!(
+            !cores.is_empty() && streams.len() >= cores.len(),
+            "{} connections cannot keep {} threads busy",
+            streams.len(),
+            cores.len()
+        );
+        let mut shares: Vec<Vec<(u32, TcpStream)>> = cores.iter().map(|_| Vec::new()).collect();
+        for (index, stream) in streams.into_iter().enumerate() {
+            shares[index % cores.len()].push((u32::try_from(index)?, stream));
+        }
+        let clients = shares
+            .into_iter()
+            .zip(cores)
+            .map(|(share, &core)| Ok((Client::new(share, message_bytes)?, core)))
+            .collect::<Result<_>>()?;
+        Ok(Self { clients })
+    }
+
+    /// Runs one window. Afterwards no message is under way.
+    ///
+    /// # Errors
+    /// When an answer is wrong, missing for 10 s, or a connection ends. The load cannot be used any more then.
+    pub fn run(&mut self, window: Window) -> Result<Sample> {
+        let window = self.share_of(window)?;
+        let samples: Vec<Result<Sample>> = thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .clients
+                .iter_mut()
+                .map(|(client, core)| {
+                    let core = *core;
+                    scope.spawn(move || {
+                        pin(core)?;
+                        client.run(window)
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| match thread.join() {
+                    Ok(sample) => sample,
+                    Err(_) => bail!("a thread of the load panicked"),
+                })
+                .collect()
+        });
+        let mut total = Sample::empty()?;
+        for sample in samples {
+            total.merge(&sample?)?;
+        }
+        Ok(total)
+    }
+
+    /// The part of a window that falls to each thread.
+    fn share_of(&self, window: Window) -> Result<Window> {
+        let threads = self.clients.len();
+        let pace = match window.pace {
+            Pace::Closed => Pace::Closed,
+            Pace::Rate(per_second) => {
+                ensure!(
+                    per_second > 0.0 && per_second.is_finite(),
+                    "a rate of {per_second} per second is none"
+                );
+                ensure!(
+                    matches!(window.stop, Stop::After(_)),
+                    "a window with a rate is ended by time"
+                );
+                Pace::Rate(per_second / threads as f64)
+            }
+        };
+        let stop = match window.stop {
+            Stop::After(length) => Stop::After(length),
+            Stop::Requests(count) => Stop::Requests(count.div_ceil(threads as u64)),
+        };
+        Ok(Window { pace, stop })
+    }
+}
+
+/// Pins the calling thread.
+///
+/// # Errors
+/// When the core does not exist or this process may not use it.
+pub fn pin(core: Option<usize>) -> Result<()> {
+    let Some(id) = core else { return Ok(()) };
+    ensure!(
+        core_affinity::set_for_current(core_affinity::CoreId { id }),
+        "core {id} does not exist or may not be used by this process"
+    );
+    Ok(())
+}
+
+/// Three significant digits up to a minute: what answers take on a loopback, with room for a stall.
+fn histogram() -> Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).context("the histogram's bounds are valid")
+}
+
+#[cfg(test)]
+mod tests;

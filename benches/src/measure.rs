@@ -1,0 +1,288 @@
+//! One window: load on a server, and what the window cost.
+//!
+//! The one idea: the server is billed from outside, by its processor clock, which counts nanoseconds in user and kernel
+//! mode over all its threads and leaves stolen time out. No server is asked about itself, so all are measured alike.
+//!
+//! On a loopback that bill is not the whole story: the kernel runs the receiver's half of a send on the sender's
+//! account. The busy time of the whole machine is reported beside it; it is sampled by the kernel's tick, and good to
+//! about a percent over two seconds.
+//!
+//! Invariant: a window that should be doubted says why, and is neither dropped nor corrected.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::host::{self, MachineTime};
+use crate::load::{Load, Sample, Window, quantile_ns};
+use crate::subject::Server;
+
+/// Counters of a process that only grow, except for its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessBill {
+    /// Processor time of all threads, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Times a thread went to sleep by itself.
+    pub switches_voluntary: u64,
+    /// Times a thread was made to give way.
+    pub switches_forced: u64,
+}
+
+impl ProcessBill {
+    /// Reads the bill of process `pid` so far.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn read(pid: u32) -> Result<Self> {
+        let mut bill = Self {
+            cpu_ns: polyloop_sys::clock::process_cpu_ns(pid)
+                .with_context(|| format!("process {pid} has no processor clock"))?,
+            switches_voluntary: 0,
+            switches_forced: 0,
+        };
+        let tasks = format!("/proc/{pid}/task");
+        for task in fs::read_dir(&tasks).with_context(|| tasks.clone())? {
+            let Ok(status) = fs::read_to_string(task?.path().join("status")) else {
+                continue; // the thread ended meanwhile
+            };
+            bill.switches_voluntary += host::labelled_number(&status, "voluntary_ctxt_switches")?;
+            bill.switches_forced += host::labelled_number(&status, "nonvoluntary_ctxt_switches")?;
+        }
+        Ok(bill)
+    }
+
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            switches_voluntary: self
+                .switches_voluntary
+                .saturating_sub(earlier.switches_voluntary),
+            switches_forced: self.switches_forced.saturating_sub(earlier.switches_forced),
+        }
+    }
+}
+
+/// Resident memory of process `pid` in bytes, exact at the moment of asking.
+///
+/// # Errors
+/// When the process is gone.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    // `status` and `statm` lag behind by a batch of pages per thread; this walks the pages.
+    let rollup = host::read_process(pid, "smaps_rollup")?;
+    Ok(host::labelled_number(&rollup, "Rss")? * 1024)
+}
+
+/// One window on one server.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cell {
+    /// Which server.
+    pub subject: String,
+    /// Which round of the interleaving, from 0.
+    pub round: usize,
+    /// Connections under load.
+    pub connections: usize,
+    /// Requests answered.
+    pub requests: u64,
+    /// Length of the window in seconds.
+    pub seconds: f64,
+    /// Answers per second; on a shared machine this says little.
+    pub requests_per_second: f64,
+    /// Server processor time per request, in nanoseconds.
+    pub server_cpu_ns: f64,
+    /// The same share of all processor time the machine spent, in nanoseconds.
+    pub machine_cpu_ns: f64,
+    /// The load's own processor time per request, in nanoseconds.
+    pub load_cpu_ns: f64,
+    /// Server processor time over elapsed time, in cores.
+    pub server_cores: f64,
+    /// The load's processor time over elapsed time, in cores.
+    pub load_cores: f64,
+    /// Processor time of everybody else, in cores; the resolution is that of the kernel's tick.
+    pub other_cores: f64,
+    /// Times the server went to sleep, per request.
+    pub sleeps: f64,
+    /// Times the server was made to give way, per request.
+    pub forced_switches: f64,
+    /// Share of the machine's time the hypervisor gave away.
+    pub steal_share: f64,
+    /// Latency as the load saw it.
+    pub latency: Latency,
+    /// How late the load sent planned messages; all `None` for a closed loop.
+    pub lag: Latency,
+    /// Reasons to doubt this window.
+    pub doubts: Vec<String>,
+}
+
+/// Quantiles in microseconds; `None` where fewer than 100 samples lie beyond.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Half of the samples are at or below.
+    pub p50_us: Option<f64>,
+    /// 99 % are.
+    pub p99_us: Option<f64>,
+    /// 99.9 % are.
+    pub p999_us: Option<f64>,
+    /// All are.
+    pub max_us: Option<f64>,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let micro = |ns: u64| ns as f64 / 1e3;
+        let at = |quantile| quantile_ns(histogram, quantile).map(micro);
+        Self {
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: (!histogram.is_empty()).then(|| micro(histogram.max())),
+        }
+    }
+}
+
+/// Where a window belongs in a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Name of the server in tables.
+    pub subject: &'a str,
+    /// Round of the interleaving.
+    pub round: usize,
+    /// Connections under load.
+    pub connections: usize,
+}
+
+/// Runs one window of `load` on `server` and bills it.
+///
+/// # Errors
+/// When the load fails or the server is gone.
+pub fn window(server: &Server, load: &mut Load, window: Window, place: Place<'_>) -> Result<Cell> {
+    let machine_before = MachineTime::read()?;
+    let bill_before = ProcessBill::read(server.pid())?;
+    let sample = load
+        .run(window)
+        .with_context(|| format!("{}, round {}", place.subject, place.round + 1))?;
+    let bill = ProcessBill::read(server.pid())?.since(bill_before);
+    let machine = MachineTime::read()?.since(machine_before);
+    Ok(cell(place, &sample, bill, machine))
+}
+
+fn cell(place: Place<'_>, sample: &Sample, bill: ProcessBill, machine: MachineTime) -> Cell {
+    let requests = sample.requests.max(1) as f64;
+    let elapsed_ns = sample.elapsed_ns.max(1) as f64;
+    let others_ns = machine
+        .busy_ns()
+        .saturating_sub(bill.cpu_ns + sample.cpu_ns);
+    let mut cell = Cell {
+        subject: place.subject.to_owned(),
+        round: place.round,
+        connections: place.connections,
+        requests: sample.requests,
+        seconds: elapsed_ns / 1e9,
+        requests_per_second: requests * 1e9 / elapsed_ns,
+        server_cpu_ns: bill.cpu_ns as f64 / requests,
+        machine_cpu_ns: machine.busy_ns() as f64 / requests,
+        load_cpu_ns: sample.cpu_ns as f64 / requests,
+        server_cores: bill.cpu_ns as f64 / elapsed_ns,
+        load_cores: sample.cpu_ns as f64 / elapsed_ns,
+        other_cores: others_ns as f64 / elapsed_ns,
+        sleeps: bill.switches_voluntary as f64 / requests,
+        forced_switches: bill.switches_forced as f64 / requests,
+        steal_share: machine.steal_share(),
+        latency: Latency::of(&sample.latency_ns),
+        lag: Latency::of(&sample.lag_ns),
+        doubts: Vec::new(),
+    };
+    cell.doubts = doubts(&cell);
+    cell
+}
+
+fn doubts(cell: &Cell) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if cell.steal_share > STEAL_SHARE_MAX {
+        doubts.push(format!(
+            "{:.1} % of the time was stolen",
+            cell.steal_share * 1e2
+        ));
+    }
+    if cell.other_cores > OTHER_CORES_MAX {
+        doubts.push(format!("others used {:.2} cores", cell.other_cores));
+    }
+    if let (Some(lag), Some(latency)) = (cell.lag.p99_us, cell.latency.p99_us)
+        && lag > latency * LAG_SHARE_MAX
+    {
+        doubts.push(format!(
+            "the load sent late: p99 {lag:.0} us of {latency:.0} us"
+        ));
+    }
+    doubts
+}
+
+/// Above this the hypervisor decides about the result.
+const STEAL_SHARE_MAX: f64 = 0.01;
+
+/// A tenth of a core by others moves the processor time of a request by about as much as the goals allow.
+const OTHER_CORES_MAX: f64 = 0.1;
+
+/// A load that sends later than this share of the latency it reports measures itself.
+const LAG_SHARE_MAX: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bill_of_a_process_counts_its_own_work() {
+        // Goal: processor time grows by work and memory by pages touched, by doing both in this process.
+        let pid = std::process::id();
+        let before = ProcessBill::read(pid).unwrap();
+        let resident = resident_bytes(pid).unwrap();
+        let pages = vec![1_u8; 64 << 20];
+        assert!(pages.iter().map(|&byte| u64::from(byte)).sum::<u64>() > 0);
+        let bill = ProcessBill::read(pid).unwrap().since(before);
+        assert!(bill.cpu_ns > 0);
+        assert!(resident_bytes(pid).unwrap() >= resident + (32 << 20));
+        drop(pages);
+    }
+
+    #[test]
+    fn doubts_are_named() {
+        // Goal: stolen time, busy neighbours and a late load are each told, by one cell at fault in all three.
+        let sample = Sample {
+            requests: 1_000,
+            elapsed_ns: 1_000_000_000,
+            cpu_ns: 0,
+            latency_ns: filled(1_000),
+            lag_ns: filled(900),
+        };
+        let bill = ProcessBill {
+            cpu_ns: 500_000,
+            switches_voluntary: 10,
+            switches_forced: 1,
+        };
+        let machine = MachineTime {
+            busy_ticks: 100,
+            steal_ticks: 5,
+            total_ticks: 200,
+        };
+        let place = Place {
+            subject: "x",
+            round: 0,
+            connections: 1,
+        };
+        let mut sample_late = sample.clone();
+        sample_late.latency_ns.saturating_record_n(1_000, 99_000);
+        sample_late.lag_ns.saturating_record_n(900, 99_000);
+        let cell = cell(place, &sample_late, bill, machine);
+        assert_eq!(cell.server_cpu_ns, 500.0);
+        assert_eq!(cell.doubts.len(), 3, "{:?}", cell.doubts);
+    }
+
+    fn filled(value: u64) -> Histogram<u64> {
+        let mut histogram = Histogram::new(3).unwrap();
+        histogram.record_n(value, 1_000).unwrap();
+        histogram
+    }
+}

@@ -1,0 +1,267 @@
+//! Server processes: started, waited for, and stopped.
+//!
+//! The one idea: every subject speaks the same small protocol. It prints `listening on ADDRESS` on its standard output
+//! once it serves, and ends on SIGTERM. What it prints otherwise is read and dropped, so that a full pipe can never
+//! stop it; the last lines of its standard error are kept for the message that says why it failed.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::host;
+
+/// How to start a server.
+#[derive(Debug, Clone, Serialize)]
+pub struct Subject {
+    /// What tables call it.
+    pub name: String,
+    /// The binary.
+    pub program: PathBuf,
+    /// What it is started with.
+    pub arguments: Vec<String>,
+}
+
+impl Subject {
+    /// Names a subject; `arguments` are split at blanks.
+    #[must_use]
+    pub fn new(name: &str, program: PathBuf, arguments: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            program,
+            arguments: arguments.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+
+    /// An anchor built beside the running program.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn anchor(name: &str, binary: &str, arguments: &str) -> Result<Self> {
+        let here = std::env::current_exe().context("the path of this program")?;
+        let program = here.parent().unwrap_or_else(|| Path::new(".")).join(binary);
+        ensure!(
+            program.is_file(),
+            "{} is not there; build it with `cargo build --release -p polyloop-benches`",
+            program.display()
+        );
+        Ok(Self::new(name, program, arguments))
+    }
+
+    /// Starts the server and waits until it listens.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends at once, or does not say that it listens within 10 s.
+    pub fn start(&self) -> Result<Server> {
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} cannot be started", self.program.display()))?;
+        host::adopt_child(child.id());
+        let (said, addresses) = channel();
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let readers = (
+            thread::spawn(move || tell_addresses(stdout, &said)),
+            thread::spawn(move || keep_last_lines(stderr)),
+        );
+        let mut server = Server {
+            name: self.name.clone(),
+            child,
+            addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+            readers: Some(readers),
+        };
+        server.addr = server.wait_until_ready(&addresses)?;
+        Ok(server)
+    }
+}
+
+/// A running server; dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    name: String,
+    child: Child,
+    addr: SocketAddr,
+    readers: Option<(JoinHandle<()>, JoinHandle<String>)>,
+}
+
+impl Server {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the server to end and waits for it.
+    ///
+    /// # Errors
+    /// When it ended before, fails, or does not end within 10 s (it is killed then).
+    pub fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let words = self.last_words();
+            bail!("{} ended by itself: {status}{words}", self.name);
+        }
+        host::send_signal(self.pid(), Signal::TERM)?;
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                let words = self.last_words();
+                ensure!(ended_well(status), "{}: {status}{words}", self.name);
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        bail!(
+            "{} did not end within {} s of SIGTERM",
+            self.name,
+            PATIENCE.as_secs()
+        )
+    }
+
+    fn wait_until_ready(&mut self, addresses: &Receiver<SocketAddr>) -> Result<SocketAddr> {
+        match addresses.recv_timeout(PATIENCE) {
+            Ok(addr) => Ok(addr),
+            Err(_) => {
+                self.kill();
+                let words = self.last_words();
+                bail!("{} did not print `listening on ADDRESS`{words}", self.name)
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        // Both fail only when the process has been waited for already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        host::forget_child(self.child.id());
+    }
+
+    /// What it said on standard error; to be called once it has ended.
+    fn last_words(&mut self) -> String {
+        host::forget_child(self.child.id());
+        let Some((stdout, stderr)) = self.readers.take() else {
+            return String::new();
+        };
+        drop(stdout.join());
+        match stderr.join() {
+            Ok(words) if !words.is_empty() => format!("; it said:\n{words}"),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn ended_well(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.success() || status.signal() == Some(Signal::TERM.as_raw())
+}
+
+/// Reads to the end; sends the address of each line that names one.
+fn tell_addresses(stdout: impl Read, said: &Sender<SocketAddr>) {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if let Some(addr) = ready_address(&line) {
+            // Only the first address is waited for.
+            let _ = said.send(addr);
+        }
+    }
+}
+
+/// The address in a line such as `listening on 127.0.0.1:7000`, whatever follows it.
+fn ready_address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on ")?;
+    rest.split_whitespace()
+        .next()?
+        .trim_end_matches([',', ';'])
+        .parse()
+        .ok()
+}
+
+fn keep_last_lines(stderr: impl Read) -> String {
+    let mut last = VecDeque::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    Vec::from(last).join("\n")
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const LAST_LINES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Subject {
+        Subject {
+            name: "script".into(),
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+        }
+    }
+
+    #[test]
+    fn the_ready_line_is_found_in_company() {
+        // Goal: the line may have a prefix and a suffix, and other lines are no address; by examples.
+        let addr = "127.0.0.1:7000".parse().unwrap();
+        for line in [
+            "listening on 127.0.0.1:7000",
+            "echo listening on 127.0.0.1:7000, 2 loops",
+        ] {
+            assert_eq!(ready_address(line), Some(addr));
+        }
+        assert_eq!(
+            ready_address("listening on [::1]:9"),
+            "[::1]:9".parse().ok()
+        );
+        assert_eq!(ready_address("listening on unix:/run/x"), None);
+        assert_eq!(ready_address("hello"), None);
+    }
+
+    #[test]
+    fn a_server_is_waited_for_and_ended() {
+        // Goal: start and stop of a well-behaved server, by a script that sleeps until SIGTERM.
+        let server = shell("echo listening on 127.0.0.1:1; exec sleep 600")
+            .start()
+            .unwrap();
+        assert_eq!(server.addr().port(), 1);
+        server.stop().unwrap();
+    }
+
+    #[test]
+    fn a_server_that_fails_is_quoted() {
+        // Goal: the reason reaches the person, by scripts that end before and after they listen.
+        let error = shell("echo no such address >&2; exit 1")
+            .start()
+            .unwrap_err();
+        assert!(error.to_string().contains("no such address"), "{error:#}");
+        let script = "trap 'echo broken >&2; exit 3' TERM; echo listening on 127.0.0.1:1; while :; do sleep 0.01; done";
+        let error = shell(script).start().unwrap().stop().unwrap_err();
+        assert!(error.to_string().contains("broken"), "{error:#}");
+    }
+}
