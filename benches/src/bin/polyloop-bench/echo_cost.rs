@@ -77,7 +77,7 @@ fn warn_of_idle_servers(
                 && spread.median < BUSY_CORES_MIN
             {
                 session.report.warnings.push(format!(
-                    "{} at {count} connections was busy only {:.0} % of the time: the load is the bottleneck",
+                    "{} at {count} connections was busy only {:.0} % of the time: the load or somebody else set the pace",
                     subject.name,
                     spread.median * 1e2
                 ));
