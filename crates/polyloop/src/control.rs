@@ -1,0 +1,26 @@
+//! What the control thread tells a loop, and what a loop says at its end.
+
+/// An order to one loop.
+#[derive(Debug)]
+pub(crate) enum Control<L> {
+    /// Accept no more; close what is left at the deadline (loop time, nanoseconds).
+    Drain { deadline_ns: u64 },
+    /// Close everything now.
+    Stop,
+    /// Pass a signal on to every handler.
+    Signal(i32),
+    /// Loop `of` is stuck: accept from copies of its listeners. Each comes with its index in the server.
+    Rescue {
+        of: usize,
+        listeners: Vec<(usize, L)>,
+    },
+    /// Loop `of` turns again.
+    RescueEnd { of: usize },
+}
+
+/// How a loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoopEnd {
+    /// Connections that were still open and were closed by the end.
+    pub cut: usize,
+}

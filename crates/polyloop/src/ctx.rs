@@ -1,0 +1,264 @@
+//! What a handler can do: the context that every callback is given.
+
+use crate::dispatcher::session::{Leg, LegFlags, NO_TIMERS, SessionState};
+use crate::handler::Handler;
+use crate::hub::Hub;
+use crate::offload::{JobId, PoolId};
+use crate::telemetry::LoopBoard;
+use crate::token::Side;
+use polyloop_core::runqueue::Class;
+use polyloop_core::slots::Key;
+use polyloop_core::wheel::TimerKey;
+use polyloop_sys::peer::PeerAddr;
+use std::time::Duration;
+
+/// How much room is left for output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a handler that writes on while the output is full is closed at the hard bound"]
+pub enum Room {
+    /// Below the watermark.
+    Open,
+    /// At or above the watermark. The bytes were taken. Reading from the side that feeds this output stops until it
+    /// has fallen below half, and then `on_writable` comes; a handler that produces output by itself should wait for
+    /// that. At the hard bound the session is closed.
+    Full,
+    /// That side does not exist, or its FIN has been sent: the bytes were dropped.
+    Gone,
+}
+
+/// A connection, wherever it lives. It can be kept, compared and sent; it never keeps the connection alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnRef {
+    pub(crate) loop_index: u32,
+    pub(crate) key: Key,
+}
+
+impl ConnRef {
+    /// The loop that the connection lives on.
+    #[must_use]
+    pub const fn loop_index(self) -> usize {
+        self.loop_index as usize
+    }
+}
+
+/// Why a message was not sent; the message comes back.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError<M> {
+    /// The other loop's inbox is full. It is the sender's turn to decide: drop, keep, or close.
+    Full(M),
+    /// The other loop has ended.
+    Closed(M),
+}
+
+/// A pool's queue is full; nothing was queued. Answer "busy", or try again from a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolFull;
+
+/// A session may have only so many timers at once.
+pub const TIMERS_PER_SESSION_MAX: usize = 64;
+
+/// The context of one callback.
+///
+/// Time is the loop's: read once per turn, the same for every callback of the turn. Nothing here blocks, and
+/// nothing here fails because a peer is slow.
+#[derive(Debug)]
+pub struct Ctx<'a, H: Handler> {
+    pub(crate) hub: &'a mut Hub<H>,
+    pub(crate) state: &'a mut SessionState,
+    pub(crate) back: Option<&'a mut Leg>,
+    pub(crate) key: Key,
+    pub(crate) side: Side,
+}
+
+impl<H: Handler> Ctx<'_, H> {
+    /// Loop time: nanoseconds since an arbitrary start, the same clock on all loops of the process.
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.hub.now_ns
+    }
+
+    /// The loop this runs on, counted from 0.
+    #[must_use]
+    pub const fn loop_index(&self) -> usize {
+        self.hub.index
+    }
+
+    /// How many loops there are.
+    #[must_use]
+    pub fn loops(&self) -> usize {
+        self.hub.mailers.len()
+    }
+
+    /// This connection, for others to send messages to.
+    #[must_use]
+    pub const fn this(&self) -> ConnRef {
+        ConnRef {
+            loop_index: self.hub.index as u32,
+            key: self.key,
+        }
+    }
+
+    /// The other end of the front socket.
+    #[must_use]
+    pub const fn peer(&self) -> PeerAddr {
+        self.state.peer
+    }
+
+    /// The side that the callback is about.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Bytes read by this session so far, from both sides.
+    #[must_use]
+    pub const fn bytes_in(&self) -> u64 {
+        self.state.bytes_in
+    }
+
+    /// Bytes written to the kernel by this session so far, to both sides.
+    #[must_use]
+    pub const fn bytes_out(&self) -> u64 {
+        self.state.bytes_out
+    }
+
+    /// What the loops of this process publish, by loop.
+    #[must_use]
+    pub fn boards(&self) -> &[std::sync::Arc<LoopBoard>] {
+        &self.hub.boards
+    }
+
+    /// Writes to the side that the callback is about. See [`write_to`](Self::write_to).
+    pub fn write(&mut self, bytes: &[u8]) -> Room {
+        self.write_to(self.side, bytes)
+    }
+
+    /// Writes to one side. The bytes are taken whole; they leave when the callback returns (in the ready phase) or
+    /// at the end of the turn (otherwise), as one system call where that is possible.
+    pub fn write_to(&mut self, side: Side, bytes: &[u8]) -> Room {
+        let Some(leg) = self.leg(side) else {
+            return Room::Gone;
+        };
+        if leg.flags.has(LegFlags::FIN_WANTED.with(LegFlags::FIN_OUT)) {
+            return Room::Gone;
+        }
+        self.hub.outbox.write(side, bytes);
+        self.room(side)
+    }
+
+    /// How much room there is on one side.
+    pub fn room(&self, side: Side) -> Room {
+        match self.leg(side) {
+            None => Room::Gone,
+            Some(_) if self.pending_bytes(side) >= self.hub.output_high_bytes => Room::Full,
+            Some(_) => Room::Open,
+        }
+    }
+
+    /// Bytes written to one side that the kernel has not taken yet.
+    #[must_use]
+    pub fn pending_bytes(&self, side: Side) -> usize {
+        self.leg(side).map_or(0, |leg| {
+            self.hub.blocks.len(leg.output) + self.hub.outbox.len(side)
+        })
+    }
+
+    /// Ends the output of one side: FIN follows what was written. Reading goes on.
+    pub fn finish(&mut self, side: Side) {
+        if let Some(leg) = self.leg_mut(side) {
+            leg.flags.set(LegFlags::FIN_WANTED);
+        }
+    }
+
+    /// Goes on reading from one side after [`Verdict::Pause`](crate::Verdict::Pause).
+    pub fn resume(&mut self, side: Side) {
+        if let Some(leg) = self.leg_mut(side) {
+            leg.flags.clear(LegFlags::PAUSED);
+        }
+    }
+
+    /// Stops reading from one side, as [`Verdict::Pause`](crate::Verdict::Pause) does for the callback's own.
+    pub fn pause(&mut self, side: Side) {
+        if let Some(leg) = self.leg_mut(side) {
+            leg.flags.set(LegFlags::PAUSED);
+        }
+    }
+
+    /// Schedules this session in another class from its next dispatch on.
+    pub const fn set_class(&mut self, class: Class) {
+        self.state.class = class;
+    }
+
+    /// Replaces the idle timeout of this session, from the next time its deadline is looked at; `None` is never.
+    /// Whole milliseconds, at most 49 days.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.state.idle_ms = timeout.map_or(0, millis_of);
+        self.hub.arm_deadline(self.key, self.state);
+    }
+
+    /// Sets a timer that calls `on_timer` once, not before `after` has passed. Its resolution is one millisecond.
+    ///
+    /// `None` if this session has [`TIMERS_PER_SESSION_MAX`] timers already.
+    pub fn set_timer(&mut self, after: Duration) -> Option<TimerKey> {
+        self.hub.set_timer(self.key, self.state, after)
+    }
+
+    /// Cancels a timer of this session; whether there was one.
+    pub fn cancel_timer(&mut self, timer: TimerKey) -> bool {
+        self.state.timers != NO_TIMERS && self.hub.cancel_timer(self.state.timers, timer)
+    }
+
+    /// Sends a message to a connection on any loop, this one too. Messages from one handler to one connection
+    /// arrive in order; one for a connection that is gone is dropped and counted there.
+    ///
+    /// # Errors
+    /// The inbox of that loop is full, or the loop has ended.
+    pub fn send(&mut self, to: ConnRef, message: H::Message) -> Result<(), SendError<H::Message>> {
+        self.hub.send(to, message)
+    }
+
+    /// Runs `job` on a pool, off the loop. Its result comes back to `on_offload`; if the connection is gone by then,
+    /// it is dropped and counted.
+    ///
+    /// # Errors
+    /// The pool's queue is full, at once: nothing waits.
+    pub fn offload(
+        &mut self,
+        pool: PoolId,
+        job: impl FnOnce() -> H::Message + Send + 'static,
+    ) -> Result<JobId, PoolFull> {
+        self.hub.offload(self.key, pool, job)
+    }
+
+    /// Starts a connection, which becomes the back side of this session: `on_connected` or `on_connect_failed`
+    /// tells how it went. What is written to it meanwhile is kept. `false`, and nothing happens, if the session has
+    /// a back side already.
+    pub fn connect(&mut self, to: PeerAddr) -> bool {
+        let is_free = self.back.is_none() && self.hub.connect.is_none();
+        if is_free {
+            self.hub.connect = Some(to);
+        }
+        is_free
+    }
+
+    fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::Front => Some(&self.state.front),
+            Side::Back => self.back.as_deref(),
+        }
+    }
+
+    fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::Front => Some(&mut self.state.front),
+            Side::Back => self.back.as_deref_mut(),
+        }
+    }
+}
+
+/// Milliseconds of a timeout, rounded up so that it never fires early, and never 0.
+pub(crate) fn millis_of(timeout: Duration) -> u32 {
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    u32::try_from(millis).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,572 @@
+//! The accept phase: new connections, a burst at a time, spread over the loops, never beyond the permits.
+//!
+//! A loop that may not accept takes its listeners out of the poll, so that connections which queue up meanwhile do
+//! not wake it; putting them back tests readiness anew, so that none is stranded. It goes on because a connection of
+//! ours closed; a timer is only the safety net for descriptors that somebody else frees.
+
+use super::{Dispatcher, MessageOf};
+use crate::close::CloseReason;
+use crate::driver::Driver;
+use crate::handler::Factory;
+use crate::permits::{Permits, Wait};
+use crate::telemetry::{LoopBoard, Phase};
+use crate::token::Token;
+use crate::wiring::{Handed, Links};
+use polyloop_core::admission::{Admission, Decision, State, WhenFull};
+use polyloop_core::errno::{AcceptAction, SKIPS_IN_A_ROW_MAX, accept_action};
+use polyloop_core::spread::Chooser;
+use polyloop_sys::peer::PeerAddr;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// A listener of one loop.
+#[derive(Debug)]
+pub struct Gate<L> {
+    /// The listening socket.
+    pub listener: L,
+    /// Which of the server's listeners it belongs to, as told to the factory.
+    pub index: usize,
+    /// How its connections are treated.
+    pub kind: GateKind,
+}
+
+/// How the connections of a gate are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateKind {
+    /// Spread over the loops; each takes a permit.
+    Service,
+    /// For administrators, who must get in when the server is full: they stay on the loop that accepted them, take
+    /// no permit, are not evicted and not counted as live. They live on the descriptor reserve, hence the bound.
+    Admin {
+        /// Connections that may be open at once; one more is closed at once.
+        connections_max: usize,
+    },
+}
+
+/// How a loop spreads the connections it accepts, and what it does when there is no permit for one.
+#[derive(Debug)]
+pub struct Spreading {
+    /// Who gets a connection.
+    pub choice: Choice,
+    /// What happens at the cap.
+    pub when_full: WhenFull,
+}
+
+/// Who gets a connection.
+#[derive(Debug)]
+pub enum Choice {
+    /// The loop that accepted it.
+    Stay,
+    /// The loop that accepted it, unless it has more than this many percent over the others: then the one with the
+    /// least load.
+    Correct {
+        /// The margin in percent.
+        above_percent: u16,
+        /// Chooses the other.
+        chooser: Chooser,
+    },
+    /// Whom the chooser names.
+    Spread(Chooser),
+}
+
+/// What a loop accepts through, and where it sends what it has accepted.
+pub(super) struct Acceptor<D: Driver, M> {
+    own: usize,
+    links: Links<D::Stream, M>,
+    boards: Arc<[Arc<LoopBoard>]>,
+    spreading: Spreading,
+    slots: Vec<Option<Slot<D::Listener>>>,
+    admission: Admission,
+    /// Accepts in a row that lost their connection.
+    skips: u32,
+    pub(super) eviction_cursor: u32,
+    /// Connections through admin gates.
+    pub(super) admin_live: usize,
+}
+
+struct Slot<L> {
+    gate: Gate<L>,
+    /// The loop it belongs to; another than ours while that one is being rescued.
+    of: usize,
+    /// Whether the poll reports it.
+    is_watched: bool,
+    /// Whether the poll said that somebody waits, and no accept has proved otherwise since.
+    is_ready: bool,
+}
+
+/// What an attempt to accept came to.
+enum Attempt {
+    Accepted,
+    /// A connection was lost; the next may not be.
+    Skipped(io::Error),
+    /// Nothing happened, and something may if it is tried again.
+    Again,
+    /// Nobody waits any more.
+    Drained,
+    /// The loop may not accept for now.
+    Paused,
+}
+
+impl<D: Driver, M: Send> Acceptor<D, M> {
+    pub(super) fn new(
+        own: usize,
+        links: Links<D::Stream, M>,
+        boards: Arc<[Arc<LoopBoard>]>,
+        spreading: Spreading,
+        gates: Vec<Gate<D::Listener>>,
+    ) -> Self {
+        let cap = links.permits().cap().max(1);
+        let slots = gates
+            .into_iter()
+            .map(|gate| Some(Slot::new(gate, own)))
+            .collect();
+        Self {
+            own,
+            links,
+            boards,
+            spreading,
+            slots,
+            admission: Admission::new(cap),
+            skips: 0,
+            eviction_cursor: 0,
+            admin_live: 0,
+        }
+    }
+
+    fn permits(&self) -> &Permits {
+        self.links.permits()
+    }
+
+    /// Gives the permit of a connection back; the descriptor has been closed before.
+    pub(super) fn release_permit(&self) {
+        self.permits().release(1);
+    }
+
+    /// The poll says that somebody waits at a gate; whether there is such a gate.
+    pub(super) fn note_ready(&mut self, at: u32) -> bool {
+        let slot = self.slots.get_mut(at as usize).and_then(Option::as_mut);
+        slot.is_some_and(|slot| {
+            slot.is_ready = true;
+            true
+        })
+    }
+
+    /// Whether somebody waits who could be let in now.
+    pub(super) fn has_ready_gate(&self) -> bool {
+        self.slots
+            .iter()
+            .flatten()
+            .any(|slot| slot.is_ready && self.admits(slot.gate.kind))
+    }
+
+    const fn admits(&self, kind: GateKind) -> bool {
+        self.admission.is_open() || matches!(kind, GateKind::Admin { .. })
+    }
+
+    /// When the safety timer is due.
+    pub(super) const fn retry_at_ns(&self) -> Option<u64> {
+        match self.admission.state() {
+            State::Starved { retry_at, .. } => Some(retry_at),
+            State::Open | State::Full | State::Draining => None,
+        }
+    }
+
+    /// Takes all gates into the poll that may be and are not; their readiness is tested anew.
+    pub(super) fn resume_all(&mut self, driver: &mut D) -> io::Result<()> {
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(slot) = slot
+                && !slot.is_watched
+            {
+                driver.resume_listener(&mut slot.gate.listener, Token::listener(at as u32))?;
+                slot.is_watched = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all service gates out of the poll, so that who queues up does not wake the loop.
+    fn pause_all(&mut self, driver: &mut D) {
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.is_watched && slot.gate.kind == GateKind::Service {
+                // What the poll may still say about it is harmless: it is not asked.
+                let _ = driver.pause_listener(&mut slot.gate.listener);
+                slot.is_watched = false;
+                slot.is_ready = false;
+            }
+        }
+    }
+
+    /// Closes all gates for good.
+    pub(super) fn close_all(&mut self, driver: &mut D) {
+        // Everything is closed below, whatever was watched before.
+        let _ = self.admission.handle_drain();
+        self.permits().stop_waiting(self.own);
+        for slot in self.slots.drain(..).flatten() {
+            driver.close_listener(slot.gate.listener);
+        }
+    }
+
+    /// Accepts for a loop that is stuck, too.
+    pub(super) fn rescue(
+        &mut self,
+        driver: &mut D,
+        of: usize,
+        listeners: Vec<(usize, D::Listener)>,
+    ) {
+        if self.admission.state() == State::Draining {
+            for (_, listener) in listeners {
+                driver.close_listener(listener);
+            }
+            return;
+        }
+        for (index, listener) in listeners {
+            let gate = Gate {
+                listener,
+                index,
+                kind: GateKind::Service,
+            };
+            let slot = Some(Slot::new(gate, of));
+            match self.slots.iter_mut().find(|slot| slot.is_none()) {
+                Some(free) => *free = slot,
+                None => self.slots.push(slot),
+            }
+        }
+        if self.admission.is_open() {
+            // A gate that cannot be watched is not worse off than before.
+            let _ = self.resume_all(driver);
+        }
+    }
+
+    /// That loop turns again.
+    pub(super) fn end_rescue(&mut self, driver: &mut D, of: usize) {
+        for slot in &mut self.slots {
+            if of != self.own
+                && let Some(ended) = slot.take_if(|slot| slot.of == of)
+            {
+                driver.close_listener(ended.gate.listener);
+            }
+        }
+    }
+
+    /// Who gets a connection from `peer`.
+    fn choose(&mut self, peer: PeerAddr) -> usize {
+        let boards = &self.boards;
+        let load = |index: usize| {
+            let board = &boards[index];
+            (!board.is_stuck()).then(|| board.load())
+        };
+        match &mut self.spreading.choice {
+            Choice::Stay => self.own,
+            Choice::Correct {
+                above_percent,
+                chooser,
+            } => chooser.correct(*above_percent, load).unwrap_or(self.own),
+            Choice::Spread(chooser) => chooser.choose(load, peer.ip()),
+        }
+    }
+}
+
+impl<L> Slot<L> {
+    const fn new(gate: Gate<L>, of: usize) -> Self {
+        Self {
+            gate,
+            of,
+            is_watched: false,
+            is_ready: false,
+        }
+    }
+}
+
+impl<D: Driver, M> fmt::Debug for Acceptor<D, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("own", &self.own)
+            .field("admission", &self.admission)
+            .field("gates", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: Driver, F: Factory> Dispatcher<D, F> {
+    /// Accepts from every gate at which somebody waits, a burst each.
+    pub(super) fn phase_accept(&mut self) {
+        self.board.beat.phase(Phase::Accept);
+        if self
+            .acceptor
+            .retry_at_ns()
+            .is_some_and(|retry_ns| retry_ns <= self.hub.now_ns)
+        {
+            let decision = self.acceptor.admission.handle_timer(self.hub.now_ns);
+            self.obey_admission(decision);
+        }
+        for at in 0..self.acceptor.slots.len() {
+            self.accept_burst(at);
+        }
+    }
+
+    fn accept_burst(&mut self, at: usize) {
+        for _ in 0..self.tuning.accept_max {
+            let Some(slot) = self.acceptor.slots[at].as_ref() else {
+                return;
+            };
+            if !slot.is_ready || !self.acceptor.admits(slot.gate.kind) {
+                return;
+            }
+            match self.accept_one(at) {
+                Attempt::Accepted => self.acceptor.skips = 0,
+                Attempt::Skipped(error) => {
+                    self.acceptor.skips += 1;
+                    if self.acceptor.skips >= SKIPS_IN_A_ROW_MAX {
+                        self.acceptor.skips = 0;
+                        // Something forbids every accept: going on would spin.
+                        self.starve(&error);
+                        return;
+                    }
+                }
+                Attempt::Again => {}
+                Attempt::Drained | Attempt::Paused => return,
+            }
+        }
+        self.board.numbers.budget_accept.add(1);
+    }
+
+    fn accept_one(&mut self, at: usize) -> Attempt {
+        let Some(slot) = self.acceptor.slots[at].as_ref() else {
+            return Attempt::Drained;
+        };
+        match slot.gate.kind {
+            GateKind::Service if !self.acceptor.permits().try_acquire(1) => {
+                return self.accept_without_permit(at);
+            }
+            GateKind::Service | GateKind::Admin { .. } => {}
+        }
+        self.accept_with_permit(at)
+    }
+
+    /// Takes one connection from a gate; its permit, where it needs one, is held.
+    fn accept_with_permit(&mut self, at: usize) -> Attempt {
+        let Some(slot) = self.acceptor.slots[at].as_mut() else {
+            return Attempt::Drained;
+        };
+        let (kind, index) = (slot.gate.kind, slot.gate.index);
+        let is_rescued = slot.of != self.hub.index;
+        match self.driver.accept(&mut slot.gate.listener) {
+            Ok((stream, peer)) => {
+                self.progress = true;
+                self.board.numbers.accepted.add(1);
+                self.board
+                    .numbers
+                    .accepted_rescued
+                    .add(u64::from(is_rescued));
+                match kind {
+                    GateKind::Service => self.place(stream, peer, index),
+                    GateKind::Admin { connections_max } => {
+                        self.open_admin(stream, peer, index, connections_max);
+                    }
+                }
+                Attempt::Accepted
+            }
+            Err(error) => {
+                if kind == GateKind::Service {
+                    self.acceptor.release_permit();
+                }
+                self.accept_failed(at, error)
+            }
+        }
+    }
+
+    /// Serves a connection here, or gives it to the loop that was chosen for it.
+    fn place(&mut self, stream: D::Stream, peer: PeerAddr, listener: usize) {
+        let to = self.acceptor.choose(peer);
+        if to == self.hub.index {
+            self.open(stream, peer, listener);
+            return;
+        }
+        let handed = Handed {
+            stream,
+            peer,
+            listener,
+            sent_ns: self.hub.now_ns,
+        };
+        match self
+            .acceptor
+            .links
+            .hand(to, &self.acceptor.boards[to], handed)
+        {
+            Ok(()) => self.board.numbers.handed_out.add(1),
+            Err(Handed {
+                stream,
+                peer,
+                listener,
+                ..
+            }) => {
+                // A full inbox says that the other loop is behind; this one at least has time to notice.
+                self.board.numbers.hand_over_refused.add(1);
+                self.open(stream, peer, listener);
+            }
+        }
+    }
+
+    /// The table of errno decides: see docs/ERRORS.md.
+    fn accept_failed(&mut self, at: usize, error: io::Error) -> Attempt {
+        match accept_action(error.raw_os_error().unwrap_or(0)) {
+            AcceptAction::Done => {
+                if let Some(slot) = self.acceptor.slots[at].as_mut() {
+                    slot.is_ready = false;
+                }
+                Attempt::Drained
+            }
+            AcceptAction::Retry => Attempt::Again,
+            AcceptAction::Skip => {
+                self.progress = true;
+                self.board.numbers.accept_errors.add(1);
+                Attempt::Skipped(error)
+            }
+            AcceptAction::Pause => {
+                self.board.numbers.accept_exhausted.add(1);
+                self.starve(&error);
+                Attempt::Paused
+            }
+            // The process must not serve on with a deaf listener: this ends the loop, and the loop's end the process.
+            AcceptAction::Broken => panic!("a listener is none: {error}"),
+        }
+    }
+
+    /// The system has nothing left for us: pause, and try again when a connection of ours has closed, or soon.
+    fn starve(&mut self, error: &io::Error) {
+        if self.acceptor.admission.is_open() {
+            tracing::warn!(
+                "loop {}: accepting is paused, the system refuses ({error}); it goes on when a connection closes",
+                self.hub.index
+            );
+        }
+        self.progress = true;
+        self.acceptor.permits().wait_any(self.hub.index);
+        let errno = error.raw_os_error().unwrap_or(0);
+        let decision = self
+            .acceptor
+            .admission
+            .handle_exhausted(errno, self.hub.now_ns);
+        self.obey_admission(decision);
+    }
+
+    /// Does to the gates what the admission has decided.
+    fn obey_admission(&mut self, decision: Decision) {
+        match decision {
+            Decision::StayOpen | Decision::StayPaused => {}
+            Decision::Pause { .. } => {
+                self.acceptor.pause_all(&mut self.driver);
+            }
+            Decision::Resume => {
+                self.acceptor.permits().stop_waiting(self.hub.index);
+                if let Err(error) = self.acceptor.resume_all(&mut self.driver) {
+                    // The poll itself lacks memory: that is starvation as well.
+                    self.starve(&error);
+                }
+            }
+        }
+        self.progress = true;
+        let counts = self.acceptor.admission.counts();
+        let numbers = &self.board.numbers;
+        numbers.accept_paused.set(counts.full + counts.starved);
+        numbers
+            .accept_resumed_by_release
+            .set(counts.resumed_by_release);
+        numbers.accept_resumed_by_timer.set(counts.resumed_by_timer);
+        numbers
+            .paused
+            .set(u64::from(!self.acceptor.admission.is_open()));
+    }
+
+    /// Somebody waits, and the process is at its cap.
+    fn accept_without_permit(&mut self, at: usize) -> Attempt {
+        let when_full = self.acceptor.spreading.when_full;
+        if when_full == WhenFull::Refuse {
+            return self.refuse(at);
+        }
+        if when_full == WhenFull::EvictIdle
+            && self.evict_idle()
+            && self.acceptor.permits().try_acquire(1)
+        {
+            return self.accept_with_permit(at);
+        }
+        let decision = self.acceptor.admission.handle_full();
+        self.obey_admission(decision);
+        self.wait_for_permits();
+        Attempt::Paused
+    }
+
+    /// Asks to be told when there are permits again. If there are by now, goes on at once.
+    fn wait_for_permits(&mut self) {
+        if self.acceptor.permits().wait(self.hub.index) == Wait::TryAgain {
+            let decision = self.acceptor.admission.handle_released(0);
+            self.obey_admission(decision);
+        }
+    }
+
+    /// Accepts a connection on the descriptor reserve, and closes it at once: its client knows where it stands.
+    fn refuse(&mut self, at: usize) -> Attempt {
+        let Some(slot) = self.acceptor.slots[at].as_mut() else {
+            return Attempt::Drained;
+        };
+        match self.driver.accept(&mut slot.gate.listener) {
+            Ok((stream, _)) => {
+                self.driver.close_stream(stream, false);
+                self.progress = true;
+                self.board.numbers.refused.add(1);
+                Attempt::Accepted
+            }
+            Err(error) => self.accept_failed(at, error),
+        }
+    }
+
+    /// A connection of ours closed while this loop waited for that.
+    pub(super) fn resume_after_release(&mut self) {
+        let in_use = self.acceptor.permits().in_use();
+        let decision = self.acceptor.admission.handle_released(in_use);
+        self.obey_admission(decision);
+        if self.acceptor.admission.state() == State::Full {
+            // Another loop was faster.
+            self.wait_for_permits();
+        }
+    }
+
+    /// Before the gates close for good: who has been promised a connection by the kernel gets it. Bounded by the
+    /// kernel's queue and the permits.
+    pub(super) fn accept_last(&mut self) {
+        for at in 0..self.acceptor.slots.len() {
+            for _ in 0..LAST_ACCEPTS_MAX {
+                let Some(slot) = self.acceptor.slots[at].as_ref() else {
+                    break;
+                };
+                if slot.gate.kind != GateKind::Service || !self.acceptor.admission.is_open() {
+                    break;
+                }
+                match self.accept_one(at) {
+                    Attempt::Accepted | Attempt::Skipped(_) | Attempt::Again => {}
+                    Attempt::Drained | Attempt::Paused => break,
+                }
+            }
+        }
+    }
+
+    fn open_admin(&mut self, stream: D::Stream, peer: PeerAddr, listener: usize, max: usize) {
+        if self.acceptor.admin_live >= max {
+            self.driver.close_stream(stream, false);
+            self.board.numbers.refused.add(1);
+            return;
+        }
+        self.acceptor.admin_live += 1;
+        if !self.open_session(stream, peer, listener, true) {
+            self.acceptor.admin_live -= 1;
+            self.board.closes[CloseReason::NotRegistered(0).index()].add(1);
+        }
+    }
+}
+
+/// The message type is the factory's; it only passes through here.
+pub(super) type AcceptorOf<D, F> = Acceptor<D, MessageOf<F>>;
+
+/// Connections taken from one listener when it closes for good: the largest backlog that a listener is given.
+const LAST_ACCEPTS_MAX: usize = 65_536;

@@ -1,0 +1,262 @@
+//! Calling a handler, and doing what its verdict says.
+//!
+//! Every callback goes through [`Dispatcher::call`]: it lends the handler its context, catches a panic, sends what
+//! was written, and applies the verdict. It is the only place that knows the order of these.
+
+use super::session::{Back, Leg, LegFlags, NO_TIMERS, SessionFlags};
+use super::{Dispatcher, Key};
+use crate::close::CloseReason;
+use crate::ctx::Ctx;
+use crate::driver::{Driver, Interest};
+use crate::handler::{Factory, Handler, Verdict};
+use crate::telemetry::Callback;
+use crate::token::{Side, Token};
+use polyloop_core::wheel::TimerKey;
+use polyloop_sys::peer::PeerAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl<D: Driver, F: Factory> Dispatcher<D, F> {
+    /// Calls a handler without input. Returns whether the session was there to be called; it may be gone now.
+    pub(super) fn call(
+        &mut self,
+        key: Key,
+        side: Side,
+        callback: Callback,
+        act: impl FnOnce(&mut F::Handler, &mut Ctx<'_, F::Handler>) -> Verdict,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        if session.state.flags.has(SessionFlags::ENDING) {
+            return false;
+        }
+        self.hub.outbox.begin(&[]);
+        let handler = &mut session.handler;
+        let token = Token::session(key, side).to_bits();
+        self.board.beat.enter(token, handler.name_index(), callback);
+        let mut cx = Ctx {
+            hub: &mut self.hub,
+            state: &mut session.state,
+            back: session.back.as_mut().map(|back| &mut back.leg),
+            key,
+            side,
+        };
+        let verdict = catch_unwind(AssertUnwindSafe(|| act(handler, &mut cx)));
+        self.board.beat.leave();
+        let Ok(verdict) = verdict else {
+            self.end_panicked(key);
+            return true;
+        };
+        self.after_call(key, 0);
+        self.obey_verdict(key, side, verdict, end_reason(callback));
+        self.queue_if_due(key);
+        true
+    }
+
+    /// Does what a callback asked for besides its verdict: output, FIN, a connection. `input_len` bytes of the read
+    /// buffer are the input that output may lie in.
+    #[inline]
+    pub(super) fn after_call(&mut self, key: Key, input_len: usize) {
+        if let Some(to) = self.hub.connect.take() {
+            self.start_connect(key, to);
+        }
+        if self.hub.outbox.len(Side::Front) > 0 {
+            self.send_outbox(key, Side::Front, input_len);
+        }
+        if self.hub.outbox.len(Side::Back) > 0 {
+            self.send_outbox(key, Side::Back, input_len);
+        }
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let asked = LegFlags::FIN_WANTED;
+        if session.state.front.flags.has(asked)
+            || session
+                .back
+                .as_ref()
+                .is_some_and(|back| back.leg.flags.has(asked))
+        {
+            self.finish_legs(key);
+        }
+    }
+
+    /// Applies a verdict; a session that it ends, ends for `reason`. The session may be gone afterwards.
+    #[inline]
+    pub(super) fn obey_verdict(
+        &mut self,
+        key: Key,
+        side: Side,
+        verdict: Verdict,
+        reason: CloseReason,
+    ) {
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Pause => {
+                if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
+                    leg.flags.set(LegFlags::PAUSED);
+                }
+            }
+            Verdict::Yield => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.state.flags.set(SessionFlags::AGAIN);
+                }
+            }
+            Verdict::Drain => self.begin_end(key, SessionFlags::DRAINING, reason),
+            Verdict::Close => self.begin_end(key, SessionFlags::CLOSING, reason),
+            Verdict::Abort => self.close(key, CloseReason::HandlerAborted),
+        }
+    }
+
+    /// A handler panicked: that costs its session and nothing else.
+    pub(super) fn end_panicked(&mut self, key: Key) {
+        self.board.numbers.handler_panics.add(1);
+        self.hub.outbox.finish();
+        self.hub.connect = None;
+        self.close(key, CloseReason::HandlerPanicked);
+    }
+
+    /// A timer is due: the session's own deadline, or one that its handler set.
+    pub(super) fn fire(&mut self, key: Key, timer: TimerKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            debug_assert!(false, "a session's timers are cancelled when it closes");
+            return;
+        };
+        if session.state.deadline != Some(timer) {
+            let list = session.state.timers;
+            debug_assert!(
+                list != NO_TIMERS,
+                "a handler's timer is in its session's list"
+            );
+            self.hub.forget_timer(list, timer);
+            self.call(key, Side::Front, Callback::Timer, |handler, cx| {
+                handler.on_timer(cx, timer)
+            });
+            return;
+        }
+        let state = &mut session.state;
+        state.deadline = None;
+        if state.flags.has(SessionFlags::ENDING) {
+            self.close(key, CloseReason::LingerTimeout);
+            return;
+        }
+        // Lazy: whoever moves bytes only stores the time; here is where it is looked at.
+        let now_ms = self.hub.now_ms();
+        let idle_ms = (now_ms as u32).wrapping_sub(state.active_ms);
+        if state.idle_ms == 0 {
+            return;
+        }
+        if idle_ms > state.idle_ms {
+            self.close(key, CloseReason::IdleTimeout);
+        } else {
+            let tick = now_ms + 1 + u64::from(state.idle_ms - idle_ms);
+            state.deadline = self.hub.wheel.arm(tick, key).ok();
+        }
+    }
+
+    /// Tells a handler, once, that the server drains.
+    pub(super) fn tell_drain(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.state.flags.has(SessionFlags::TOLD_DRAIN) {
+            return;
+        }
+        session.state.flags.set(SessionFlags::TOLD_DRAIN);
+        self.call(key, Side::Front, Callback::Control, |handler, cx| {
+            handler.on_drain(cx)
+        });
+    }
+
+    pub(super) fn tell_signal(&mut self, key: Key, signal: i32) {
+        self.call(key, Side::Front, Callback::Control, |handler, cx| {
+            handler.on_signal(cx, signal)
+        });
+    }
+
+    /// Starts the connection that a handler asked for. A failure is told in a later turn: a handler that tries the
+    /// next address at once must not recurse through us.
+    fn start_connect(&mut self, key: Key, to: PeerAddr) {
+        let made = self.driver.connect(&to).and_then(|mut stream| {
+            let token = Token::session(key, Side::Back);
+            match self
+                .driver
+                .register(&mut stream, token, Interest::ReadWrite)
+            {
+                Ok(()) => Ok(stream),
+                Err(error) => {
+                    self.driver.close_stream(stream, false);
+                    Err(error)
+                }
+            }
+        });
+        match made {
+            Ok(stream) => {
+                let Some(session) = self.sessions.get_mut(key) else {
+                    self.driver.close_stream(stream, false);
+                    return;
+                };
+                let flags = LegFlags::CONNECTING.with(LegFlags::WATCHES_WRITE);
+                session.back = Some(Box::new(Back {
+                    leg: Leg::new(flags),
+                    stream,
+                }));
+            }
+            Err(error) => self.connect_failures.push((key, error)),
+        }
+    }
+
+    /// A connecting socket has an event: is the attempt over, and how did it end?
+    pub(super) fn settle_connect(&mut self, key: Key) {
+        let Some(back) = self
+            .sessions
+            .get_mut(key)
+            .and_then(|session| session.back.as_mut())
+        else {
+            return;
+        };
+        let failed = match self.driver.take_error(&mut back.stream) {
+            Ok(error) => error,
+            Err(error) => Some(error),
+        };
+        match failed {
+            None if back.leg.flags.has(LegFlags::WRITABLE) => {
+                // A hang-up without an error, while the attempt succeeded, is a known quirk of the kernel: the read
+                // that follows tells the truth.
+                back.leg
+                    .flags
+                    .clear(LegFlags::CONNECTING.with(LegFlags::TROUBLED));
+                self.call(key, Side::Back, Callback::Connect, |handler, cx| {
+                    handler.on_connected(cx)
+                });
+                self.flush_leg(key, Side::Back);
+            }
+            None => back.leg.flags.clear(LegFlags::TROUBLED),
+            Some(error) => {
+                self.drop_back(key);
+                self.connect_failures.push((key, error));
+            }
+        }
+    }
+
+    /// Tells the handlers whose connections could not be made; bounded by the number of sessions.
+    pub(super) fn tell_connect_failures(&mut self) -> usize {
+        let told = self.connect_failures.len();
+        for _ in 0..told {
+            let (key, error) = self.connect_failures.swap_remove(0);
+            self.call(key, Side::Back, Callback::ConnectFailed, |handler, cx| {
+                handler.on_connect_failed(cx, error)
+            });
+        }
+        told
+    }
+}
+
+/// Why a session ends whose handler answered the callback with `Drain` or `Close`.
+#[inline]
+const fn end_reason(callback: Callback) -> CloseReason {
+    match callback {
+        Callback::Finished => CloseReason::PeerFinished,
+        Callback::ConnectFailed => CloseReason::ConnectFailed,
+        _ => CloseReason::HandlerClosed,
+    }
+}

@@ -1,0 +1,308 @@
+//! Opening and ending sessions: every way in and out of the slots is here.
+
+use super::session::{Leg, LegFlags, NO_TIMERS, Session, SessionFlags, SessionState};
+use super::{Dispatcher, Key};
+use crate::blocks::Chain;
+use crate::close::CloseReason;
+use crate::driver::{Driver, Interest};
+use crate::handler::{Accepted, Factory, Handler};
+use crate::telemetry::Callback;
+use crate::token::{Side, Token};
+use polyloop_sys::peer::PeerAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl<D: Driver, F: Factory> Dispatcher<D, F> {
+    /// Takes a connection on. Its permit is ours now, and is given back when the session closes.
+    pub(super) fn open(&mut self, stream: D::Stream, peer: PeerAddr, listener: usize) {
+        if !self.open_session(stream, peer, listener, false) {
+            self.acceptor.release_permit();
+        }
+    }
+
+    /// Makes a session of a connection; whether that succeeded. If not, the connection has been closed and counted.
+    pub(super) fn open_session(
+        &mut self,
+        stream: D::Stream,
+        peer: PeerAddr,
+        listener: usize,
+        is_admin: bool,
+    ) -> bool {
+        let accepted = Accepted {
+            peer,
+            listener,
+            loop_index: self.hub.index,
+        };
+        self.board.beat.enter(0, 0, Callback::Open);
+        let made = catch_unwind(AssertUnwindSafe(|| self.factory.make(accepted)));
+        self.board.beat.leave();
+        let Ok(handler) = made else {
+            self.board.numbers.handler_panics.add(1);
+            return self.turn_away(stream, CloseReason::HandlerPanicked);
+        };
+        let session = self.new_session(stream, peer, handler, is_admin);
+        let key = match self.sessions.insert(session) {
+            Ok(key) => key,
+            Err(session) => return self.turn_away(session.stream, CloseReason::Evicted),
+        };
+        let token = Token::session(key, Side::Front);
+        if let Some(session) = self.sessions.get_mut(key) {
+            if let Err(error) = self
+                .driver
+                .register(&mut session.stream, token, Interest::Read)
+            {
+                let errno = error.raw_os_error().unwrap_or(0);
+                if let Some(session) = self.sessions.remove(key) {
+                    self.turn_away(session.stream, CloseReason::NotRegistered(errno));
+                }
+                return false;
+            }
+            self.hub.arm_deadline(key, &mut session.state);
+        }
+        self.board.numbers.opened.add(1);
+        self.publish_live();
+        self.call(key, Side::Front, Callback::Open, |handler, cx| {
+            handler.on_open(cx)
+        });
+        true
+    }
+
+    fn new_session(
+        &self,
+        stream: D::Stream,
+        peer: PeerAddr,
+        handler: F::Handler,
+        is_admin: bool,
+    ) -> Session<D::Stream, F::Handler> {
+        let flags = if is_admin {
+            SessionFlags::ADMIN
+        } else {
+            SessionFlags::default()
+        };
+        let state = SessionState {
+            bytes_in: 0,
+            bytes_out: 0,
+            peer,
+            front: Leg::new(LegFlags::default()),
+            deadline: None,
+            timers: NO_TIMERS,
+            active_ms: self.hub.now_ms() as u32,
+            idle_ms: self.tuning.idle_timeout.map_or(0, crate::ctx::millis_of),
+            flags,
+            class: handler.class(),
+            end_reason: 0,
+        };
+        Session {
+            state,
+            stream,
+            back: None,
+            handler,
+        }
+    }
+
+    /// A connection that did not become a session.
+    fn turn_away(&mut self, stream: D::Stream, reason: CloseReason) -> bool {
+        self.driver.close_stream(stream, false);
+        self.board.closes[reason.index()].add(1);
+        false
+    }
+
+    fn publish_live(&self) {
+        let admin = self.acceptor.admin_live as u64;
+        self.board
+            .numbers
+            .live
+            .set(u64::from(self.sessions.len()).saturating_sub(admin));
+    }
+
+    /// Begins to end a session in good order: see [`Verdict::Drain`](crate::Verdict::Drain) and
+    /// [`Verdict::Close`](crate::Verdict::Close). It may be over at once.
+    pub(super) fn begin_end(&mut self, key: Key, how: SessionFlags, reason: CloseReason) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.state.flags.has(SessionFlags::ENDING) {
+            return;
+        }
+        session.state.flags.set(how);
+        session.state.flags.clear(SessionFlags::AGAIN);
+        session.state.end_reason = reason.index() as u8;
+        for side in Side::ALL {
+            let Some(leg) = session.leg_mut(side) else {
+                continue;
+            };
+            self.hub.blocks.drop_chain(&mut leg.kept);
+            if how == SessionFlags::DRAINING {
+                leg.flags.set(LegFlags::FIN_WANTED);
+                leg.flags.clear(LegFlags::PAUSED.with(LegFlags::HELD));
+            } else {
+                leg.flags.set(LegFlags::PAUSED);
+            }
+        }
+        self.finish_legs(key);
+        if let Some(session) = self.sessions.get_mut(key) {
+            self.hub.arm_deadline(key, &mut session.state);
+            self.queue_if_due(key);
+        }
+    }
+
+    /// Sends the FINs that waited for their output, and closes a session that has nothing left to wait for.
+    pub(super) fn finish_legs(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let is_draining = session.state.flags.has(SessionFlags::DRAINING);
+        let is_closing = session.state.flags.has(SessionFlags::CLOSING);
+        let mut is_over = is_draining || is_closing;
+        for side in Side::ALL {
+            let Some((leg, stream)) = session.socket_mut(side) else {
+                continue;
+            };
+            if leg.flags.has(LegFlags::CONNECTING) {
+                // A connection that never stood owes nothing to anybody.
+                continue;
+            }
+            let has_output = leg.output != Chain::EMPTY;
+            let peer_finished = leg.flags.has(LegFlags::FIN_IN);
+            if has_output || is_draining && !peer_finished {
+                is_over = false;
+            }
+            let wants = leg.flags.has(LegFlags::FIN_WANTED) && !leg.flags.has(LegFlags::FIN_OUT);
+            // A side that is about to close anyway sends its FIN by closing.
+            let closes_anyway = is_draining && peer_finished;
+            if wants && !has_output && !closes_anyway {
+                leg.flags.set(LegFlags::FIN_OUT);
+                if let Err(error) = self.driver.shutdown_write(stream) {
+                    self.close(key, super::ready::close_reason(&error));
+                    return;
+                }
+            }
+        }
+        if is_over {
+            let reason = ending_reason(session.state.end_reason);
+            self.close(key, reason);
+        }
+    }
+
+    /// Drops a back side that could not be connected, with what was written to it.
+    pub(super) fn drop_back(&mut self, key: Key) {
+        let Some(mut back) = self
+            .sessions
+            .get_mut(key)
+            .and_then(|session| session.back.take())
+        else {
+            return;
+        };
+        self.hub.blocks.drop_chain(&mut back.leg.output);
+        self.hub.blocks.drop_chain(&mut back.leg.kept);
+        self.driver.close_stream(back.stream, false);
+    }
+
+    /// Ends a session now. Everything it held goes back: timers, blocks, descriptors, its permit.
+    pub(super) fn close(&mut self, key: Key, reason: CloseReason) {
+        let Some(session) = self.sessions.remove(key) else {
+            return;
+        };
+        let Session {
+            mut state,
+            stream,
+            back,
+            mut handler,
+        } = session;
+        self.hub.cancel_all(&mut state);
+        let aborts = reason == CloseReason::HandlerAborted;
+        self.hub.blocks.drop_chain(&mut state.front.output);
+        self.hub.blocks.drop_chain(&mut state.front.kept);
+        self.driver.close_stream(stream, aborts);
+        if let Some(mut back) = back {
+            self.hub.blocks.drop_chain(&mut back.leg.output);
+            self.hub.blocks.drop_chain(&mut back.leg.kept);
+            self.driver.close_stream(back.stream, aborts);
+        }
+        self.board.closes[reason.index()].add(1);
+        self.progress = true;
+        if state.flags.has(SessionFlags::ADMIN) {
+            self.acceptor.admin_live -= 1;
+        } else {
+            self.acceptor.release_permit();
+        }
+        self.publish_live();
+        let panicked = reason == CloseReason::HandlerPanicked;
+        self.board.beat.enter(
+            Token::session(key, Side::Front).to_bits(),
+            0,
+            Callback::Close,
+        );
+        let ended = catch_unwind(AssertUnwindSafe(move || {
+            if !panicked {
+                handler.on_close(reason);
+            }
+            drop(handler);
+        }));
+        self.board.beat.leave();
+        if ended.is_err() {
+            self.board.numbers.handler_panics.add(1);
+        }
+    }
+
+    /// Closes every session; returns how many there were. Sockets still in the inbox count too.
+    pub(super) fn close_all(&mut self, reason: CloseReason) -> usize {
+        let mut closed = self.sessions.len() as usize;
+        while self.take_handed() {
+            closed += 1;
+        }
+        self.each_session(|this, key| this.close(key, reason));
+        closed
+    }
+
+    /// Closes the session that has been idle longest among the next few slots, to make room; whether there was one.
+    ///
+    /// Looking at all of them would stop the loop, keeping them in order would cost every byte: a sample of
+    /// [`EVICTION_SAMPLE`] finds one that is idle longer than most, as Redis does it for its keys.
+    pub(super) fn evict_idle(&mut self) -> bool {
+        let end = self.sessions.index_end();
+        let now_ms = self.hub.now_ms() as u32;
+        let mut oldest: Option<(u32, Key)> = None;
+        let mut seen = 0;
+        for _ in 0..end.min(EVICTION_SCAN) {
+            self.acceptor.eviction_cursor = (self.acceptor.eviction_cursor + 1) % end;
+            let Some(key) = self.sessions.key_at(self.acceptor.eviction_cursor) else {
+                continue;
+            };
+            let Some(session) = self.sessions.get(key) else {
+                continue;
+            };
+            if session.state.flags.has(SessionFlags::ADMIN) {
+                continue;
+            }
+            let idle_ms = now_ms.wrapping_sub(session.state.active_ms);
+            if oldest.is_none_or(|(most, _)| idle_ms > most) {
+                oldest = Some((idle_ms, key));
+            }
+            seen += 1;
+            if seen >= EVICTION_SAMPLE {
+                break;
+            }
+        }
+        let Some((_, key)) = oldest else { return false };
+        self.close(key, CloseReason::Evicted);
+        self.board.numbers.evicted.add(1);
+        true
+    }
+}
+
+/// Live sessions looked at to find one to evict.
+const EVICTION_SAMPLE: usize = 64;
+
+/// Slots looked at for them: a loop whose slots are nearly all vacant finds somebody the next time.
+const EVICTION_SCAN: u32 = 4096;
+
+/// The reason kept with a session that is ending.
+const fn ending_reason(index: u8) -> CloseReason {
+    const FINISHED: u8 = CloseReason::PeerFinished.index() as u8;
+    const CONNECT_FAILED: u8 = CloseReason::ConnectFailed.index() as u8;
+    match index {
+        FINISHED => CloseReason::PeerFinished,
+        CONNECT_FAILED => CloseReason::ConnectFailed,
+        _ => CloseReason::HandlerClosed,
+    }
+}

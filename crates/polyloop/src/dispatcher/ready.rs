@@ -1,0 +1,334 @@
+//! The ready phase: sockets with work, by class, each within its bytes, all within a time quota.
+
+use super::session::{LegFlags, SessionFlags};
+use super::{Dispatcher, Key};
+use crate::blocks::Chain;
+use crate::close::CloseReason;
+use crate::ctx::Ctx;
+use crate::driver::Driver;
+use crate::handler::{Factory, Handler, Verdict};
+use crate::input::Input;
+use crate::telemetry::{Callback, Phase};
+use crate::token::{Side, Token};
+use polyloop_core::errno::{Blame, IoAction, read_action};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// One dispatch in so many is timed, and the quota looked at: no clock is read per event.
+const SAMPLE_EVERY: u32 = 64;
+
+/// Reads tried again at once after `EINTR`; a kernel that interrupts more often is asked again in the next turn.
+const INTERRUPTS_MAX: u32 = 8;
+
+/// What one read came to.
+enum Step {
+    /// Read on, there may be more.
+    More,
+    /// Nothing more now: drained, stopped, or over its budget.
+    Enough,
+    /// The session is gone, or ending.
+    Over,
+}
+
+impl<D: Driver, F: Factory> Dispatcher<D, F> {
+    /// Serves the run queue as it was at the beginning of the phase; what is queued meanwhile is for the next turn.
+    pub(super) fn phase_ready(&mut self) {
+        self.board.beat.phase(Phase::Ready);
+        let quota_ns = u64::try_from(self.tuning.quota.as_nanos()).unwrap_or(u64::MAX);
+        let until_ns = self.turn_started_ns.saturating_add(quota_ns);
+        self.runqueue.begin_turn();
+        while let Some(key) = self.runqueue.next() {
+            self.dispatches = self.dispatches.wrapping_add(1);
+            if !self.dispatches.is_multiple_of(SAMPLE_EVERY) {
+                self.dispatch(key);
+                continue;
+            }
+            let from_ns = self.driver.now();
+            self.dispatch(key);
+            let now_ns = self.driver.now();
+            self.board
+                .handler_time
+                .record(now_ns.saturating_sub(from_ns));
+            if now_ns >= until_ns && !self.runqueue.is_empty() {
+                self.board.numbers.budget_quota.add(1);
+                break;
+            }
+        }
+    }
+
+    /// Serves one session: what came of a connection attempt, room to write, trouble, then input.
+    fn dispatch(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.state.flags.clear(SessionFlags::QUEUED);
+        self.progress = true;
+        let has_back = session.back.is_some();
+        self.dispatch_leg(key, Side::Front);
+        if has_back {
+            self.dispatch_leg(key, Side::Back);
+        }
+        self.queue_if_due(key);
+    }
+
+    fn dispatch_leg(&mut self, key: Key, side: Side) {
+        let Some(leg) = self.sessions.get(key).and_then(|session| session.leg(side)) else {
+            return;
+        };
+        let flags = leg.flags;
+        if flags.has(LegFlags::CONNECTING) {
+            if flags.has(LegFlags::WRITABLE.with(LegFlags::TROUBLED)) {
+                self.settle_connect(key);
+            }
+            return;
+        }
+        if leg.is_flushable() {
+            self.flush_leg(key, side);
+        }
+        if flags.has(LegFlags::TROUBLED) && !self.survives_trouble(key, side) {
+            return;
+        }
+        self.read_leg(key, side);
+    }
+
+    /// The poll told of an error or a hang-up. A socket that is being read finds out by reading; one that is not
+    /// (paused, held, or its FIN long read) would never know that its peer is gone, so it is asked.
+    fn survives_trouble(&mut self, key: Key, side: Side) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let Some((leg, stream)) = session.socket_mut(side) else {
+            return false;
+        };
+        leg.flags.clear(LegFlags::TROUBLED);
+        if leg.is_readable() {
+            return true;
+        }
+        match self.driver.take_error(stream) {
+            Ok(None) => true,
+            Ok(Some(error)) | Err(error) => {
+                self.close(key, close_reason(&error));
+                false
+            }
+        }
+    }
+
+    /// Reads one side until it is drained, stopped, or over its bytes of this turn.
+    fn read_leg(&mut self, key: Key, side: Side) {
+        let mut budget = self.tuning.read_bytes_max;
+        let mut interrupts = 0;
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return;
+            };
+            let again = session.state.flags.has(SessionFlags::AGAIN);
+            let ending = session.state.flags.has(SessionFlags::ENDING);
+            let Some((leg, stream)) = session.socket_mut(side) else {
+                return;
+            };
+            if !leg.is_readable() {
+                if again && side == Side::Front {
+                    self.hand_over_again(key, side);
+                }
+                return;
+            }
+            let kept = if leg.kept.is_empty() {
+                0
+            } else {
+                self.hub
+                    .blocks
+                    .take_into(&mut leg.kept, &mut self.read_buffer)
+            };
+            let room = &mut self.read_buffer[kept..];
+            if room.is_empty() {
+                self.close(key, CloseReason::InputOverflow);
+                return;
+            }
+            let asked = room.len();
+            let read = self.driver.read(stream, room);
+            self.board.numbers.reads.add(1);
+            let step = match read {
+                Ok(0) => self.end_of_input(key, side, kept),
+                Ok(count) => {
+                    let is_short = count < asked && !leg.flags.has(LegFlags::FIN_HINT);
+                    if is_short {
+                        leg.flags.clear(LegFlags::READABLE);
+                    }
+                    budget = budget.saturating_sub(count);
+                    session.state.bytes_in += count as u64;
+                    session.state.active_ms = self.hub.now_ms() as u32;
+                    self.board.numbers.bytes_in.add(count as u64);
+                    let is_last = is_short || budget == 0;
+                    match (ending, is_last) {
+                        (true, true) => Step::Enough,
+                        (true, false) => Step::More,
+                        (false, _) => self.hand_over(key, side, kept + count, is_last),
+                    }
+                }
+                Err(error) => self.read_failed(key, side, kept, &error, &mut interrupts),
+            };
+            match step {
+                Step::More => {}
+                Step::Enough => break,
+                Step::Over => return,
+            }
+        }
+        if budget == 0 {
+            self.board.numbers.budget_bytes.add(1);
+        }
+    }
+
+    /// Gives the handler the first `len` bytes of the read buffer, keeps what it leaves, sends what it writes.
+    #[inline]
+    fn hand_over(&mut self, key: Key, side: Side, len: usize, is_last: bool) -> Step {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Step::Over;
+        };
+        session.state.flags.clear(SessionFlags::AGAIN);
+        let handler = &mut session.handler;
+        let bytes = &self.read_buffer[..len];
+        self.hub.outbox.begin(bytes);
+        self.board.beat.enter(
+            Token::session(key, side).to_bits(),
+            handler.name_index(),
+            Callback::Data,
+        );
+        let mut cx = Ctx {
+            hub: &mut self.hub,
+            state: &mut session.state,
+            back: session.back.as_mut().map(|back| &mut back.leg),
+            key,
+            side,
+        };
+        let mut input = Input::new(bytes, is_last);
+        let verdict = catch_unwind(AssertUnwindSafe(|| {
+            match handler.on_data(&mut cx, &mut input) {
+                Verdict::Continue if is_last => handler.on_batch_end(&mut cx),
+                verdict => verdict,
+            }
+        }));
+        self.board.beat.leave();
+        let Ok(verdict) = verdict else {
+            self.end_panicked(key);
+            return Step::Over;
+        };
+        let left = input.len();
+        if left > 0 {
+            self.keep(key, side, len - left, len);
+        }
+        self.after_call(key, len);
+        if verdict != Verdict::Continue {
+            self.obey_verdict(key, side, verdict, CloseReason::HandlerClosed);
+        }
+        match self.sessions.get(key) {
+            None => Step::Over,
+            Some(session) if session.state.flags.has(SessionFlags::ENDING) => Step::Over,
+            Some(_) if is_last || verdict == Verdict::Yield => Step::Enough,
+            Some(_) => Step::More,
+        }
+    }
+
+    /// A handler that yielded is called again with what it left, although nothing new has come.
+    fn hand_over_again(&mut self, key: Key, side: Side) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.state.flags.clear(SessionFlags::AGAIN);
+        let Some(leg) = session.leg_mut(side) else {
+            return;
+        };
+        let stopped = LegFlags::PAUSED.with(LegFlags::HELD);
+        if leg.kept.is_empty() || leg.flags.has(stopped) {
+            return;
+        }
+        let len = self
+            .hub
+            .blocks
+            .take_into(&mut leg.kept, &mut self.read_buffer);
+        self.hand_over(key, side, len, true);
+    }
+
+    /// Puts read_buffer[from..to] back into the leg's kept input.
+    fn keep(&mut self, key: Key, side: Side, from: usize, to: usize) {
+        let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) else {
+            return;
+        };
+        debug_assert!(
+            leg.kept == Chain::EMPTY,
+            "kept input is taken whole before a read"
+        );
+        self.hub
+            .blocks
+            .append(&mut leg.kept, &self.read_buffer[from..to]);
+    }
+
+    /// The peer's FIN. What the handler had left of the input before it (`kept` bytes) stays left.
+    fn end_of_input(&mut self, key: Key, side: Side, kept: usize) -> Step {
+        if kept > 0 {
+            self.keep(key, side, 0, kept);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Step::Over;
+        };
+        let is_ending = session.state.flags.has(SessionFlags::ENDING);
+        if let Some(leg) = session.leg_mut(side) {
+            leg.flags.set(LegFlags::FIN_IN);
+            leg.flags.clear(LegFlags::READABLE);
+        }
+        if is_ending {
+            self.finish_legs(key);
+        } else {
+            self.call(key, side, Callback::Finished, |handler, cx| {
+                handler.on_finished(cx)
+            });
+        }
+        Step::Over
+    }
+
+    fn read_failed(
+        &mut self,
+        key: Key,
+        side: Side,
+        kept: usize,
+        error: &io::Error,
+        interrupts: &mut u32,
+    ) -> Step {
+        if kept > 0 {
+            self.keep(key, side, 0, kept);
+        }
+        match read_action(error.raw_os_error().unwrap_or(0)) {
+            IoAction::Retry if *interrupts < INTERRUPTS_MAX => {
+                *interrupts += 1;
+                Step::More
+            }
+            IoAction::Retry => Step::Enough,
+            IoAction::Done => {
+                if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
+                    leg.flags.clear(LegFlags::READABLE.with(LegFlags::FIN_HINT));
+                }
+                Step::Enough
+            }
+            IoAction::Close(blame) => {
+                self.close(key, reason_of(blame, error));
+                Step::Over
+            }
+        }
+    }
+}
+
+/// The close reason of an error that a socket had kept for us.
+pub(super) fn close_reason(error: &io::Error) -> CloseReason {
+    match read_action(error.raw_os_error().unwrap_or(0)) {
+        IoAction::Close(blame) => reason_of(blame, error),
+        IoAction::Done | IoAction::Retry => CloseReason::Os(error.raw_os_error().unwrap_or(0)),
+    }
+}
+
+/// The close reason for whom the table of errno blames.
+pub(super) fn reason_of(blame: Blame, error: &io::Error) -> CloseReason {
+    match blame {
+        Blame::Reset => CloseReason::PeerReset,
+        Blame::Vanished => CloseReason::PeerVanished,
+        Blame::System | Blame::OurBug => CloseReason::Os(error.raw_os_error().unwrap_or(0)),
+    }
+}

@@ -1,0 +1,249 @@
+//! One session: its handler, its sockets, and what the loop remembers about them.
+//!
+//! An idle session is as small as it can be: no buffer, no list, no cached text; 88 bytes for a handler without
+//! fields, with its peer's address and its counters. The second socket of a session that has one is boxed, so that
+//! those with one socket do not pay for it.
+
+use crate::blocks::Chain;
+use crate::token::Side;
+use polyloop_core::runqueue::Class;
+use polyloop_core::wheel::TimerKey;
+use polyloop_sys::peer::PeerAddr;
+
+/// A set of bits with names; the same few operations for sockets and sessions.
+macro_rules! flags {
+    ($(#[$doc:meta])* $set:ident: $($(#[$flag_doc:meta])* $flag:ident = $bit:expr,)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub(crate) struct $set(u16);
+
+        impl $set {
+            $($(#[$flag_doc])* pub(crate) const $flag: Self = Self(1 << $bit);)*
+
+            /// Whether any bit of `other` is set.
+            #[inline]
+            pub(crate) const fn has(self, other: Self) -> bool {
+                self.0 & other.0 != 0
+            }
+
+            #[inline]
+            pub(crate) const fn set(&mut self, other: Self) {
+                self.0 |= other.0;
+            }
+
+            #[inline]
+            pub(crate) const fn clear(&mut self, other: Self) {
+                self.0 &= !other.0;
+            }
+
+            /// Both sets together.
+            pub(crate) const fn with(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+        }
+    };
+}
+
+flags! {
+    /// What is known and wanted of one socket. The first three are the edge-triggered truth: told once by the
+    /// kernel, kept here until a call proves them over.
+    LegFlags:
+    /// An edge said that there is something to read, and no read has proved otherwise since.
+    READABLE = 0,
+    /// The poll hinted at the peer's FIN: a short read does not mean drained, read on to the end.
+    FIN_HINT = 1,
+    /// The poll told of an error or a hang-up.
+    TROUBLED = 2,
+    /// An edge said that there is room to write.
+    WRITABLE = 3,
+    /// The handler stopped reading.
+    PAUSED = 4,
+    /// Reading is stopped because the output it feeds is full.
+    HELD = 5,
+    /// The peer's FIN has been read.
+    FIN_IN = 6,
+    /// FIN is to be sent once the output is empty.
+    FIN_WANTED = 7,
+    /// FIN has been sent.
+    FIN_OUT = 8,
+    /// The kernel took less than it was given: wait for `WRITABLE`.
+    BLOCKED = 9,
+    /// The poll is asked for writability too.
+    WATCHES_WRITE = 10,
+    /// The connection is not made yet.
+    CONNECTING = 11,
+    /// The output went over the watermark: `on_writable` is owed.
+    WAS_FULL = 12,
+}
+
+flags! {
+    /// Where a session stands.
+    SessionFlags:
+    /// It is in the run queue.
+    QUEUED = 0,
+    /// It is in the list of the flush phase.
+    FLUSH_LISTED = 1,
+    /// The handler yielded: call `on_data` again even without new bytes.
+    AGAIN = 2,
+    /// It ends in good order: input is dropped, output delivered, FINs exchanged.
+    DRAINING = 3,
+    /// It closes as soon as its output is delivered.
+    CLOSING = 4,
+    /// It has been told that the server drains.
+    TOLD_DRAIN = 5,
+    /// It came through an admin gate: no permit, not counted as live, not evicted.
+    ADMIN = 6,
+}
+
+impl SessionFlags {
+    /// The handler gets no callback any more but `on_close`.
+    pub(crate) const ENDING: Self = Self::DRAINING.with(Self::CLOSING);
+}
+
+/// What is remembered about one socket.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    /// Written by the handler, not taken by the kernel.
+    pub(crate) output: Chain,
+    /// Given to the handler, not taken by it.
+    pub(crate) kept: Chain,
+    pub(crate) flags: LegFlags,
+}
+
+impl Leg {
+    pub(crate) const fn new(flags: LegFlags) -> Self {
+        Self {
+            output: Chain::EMPTY,
+            kept: Chain::EMPTY,
+            flags,
+        }
+    }
+
+    /// Whether a read may bring something and nobody has forbidden it.
+    #[inline]
+    pub(crate) const fn is_readable(&self) -> bool {
+        self.flags.has(LegFlags::READABLE)
+            && !self.flags.has(
+                LegFlags::PAUSED
+                    .with(LegFlags::HELD)
+                    .with(LegFlags::FIN_IN)
+                    .with(LegFlags::CONNECTING),
+            )
+    }
+
+    /// Whether there is output, and reason to think that the kernel takes some of it.
+    #[inline]
+    pub(crate) const fn is_flushable(&self) -> bool {
+        self.flags.has(LegFlags::WRITABLE)
+            && !self.output.is_empty()
+            && !self.flags.has(LegFlags::CONNECTING)
+    }
+
+    /// Whether this socket gives the session a reason to be in the run queue.
+    #[inline]
+    pub(crate) const fn has_work(&self) -> bool {
+        self.is_readable()
+            || self.is_flushable()
+            || self.flags.has(LegFlags::TROUBLED)
+            || self.flags.has(LegFlags::CONNECTING) && self.flags.has(LegFlags::WRITABLE)
+    }
+}
+
+/// The part of a session that its handler's context works on.
+#[derive(Debug)]
+pub(crate) struct SessionState {
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) peer: PeerAddr,
+    pub(crate) front: Leg,
+    /// The idle deadline, or the linger deadline of a session that is ending.
+    pub(crate) deadline: Option<TimerKey>,
+    /// Index of the list of the handler's timers, [`NO_TIMERS`] if it has never set one.
+    pub(crate) timers: u32,
+    /// Loop time of the last byte moved, in milliseconds; wraps.
+    pub(crate) active_ms: u32,
+    /// The idle timeout in milliseconds; 0 is none.
+    pub(crate) idle_ms: u32,
+    pub(crate) flags: SessionFlags,
+    pub(crate) class: Class,
+    /// [`CloseReason::index`](crate::CloseReason::index) of a session that is ending.
+    pub(crate) end_reason: u8,
+}
+
+/// No list of timers.
+pub(crate) const NO_TIMERS: u32 = u32::MAX;
+
+/// The second socket of a session.
+#[derive(Debug)]
+pub(crate) struct Back<S> {
+    pub(crate) leg: Leg,
+    pub(crate) stream: S,
+}
+
+/// A session in its slot.
+#[derive(Debug)]
+pub(crate) struct Session<S, H> {
+    pub(crate) state: SessionState,
+    pub(crate) stream: S,
+    pub(crate) back: Option<Box<Back<S>>>,
+    pub(crate) handler: H,
+}
+
+impl<S, H> Session<S, H> {
+    /// The leg of a side that exists.
+    #[inline]
+    pub(crate) fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::Front => Some(&self.state.front),
+            Side::Back => self.back.as_ref().map(|back| &back.leg),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::Front => Some(&mut self.state.front),
+            Side::Back => self.back.as_mut().map(|back| &mut back.leg),
+        }
+    }
+
+    /// Leg and stream of a side that exists.
+    #[inline]
+    pub(crate) fn socket_mut(&mut self, side: Side) -> Option<(&mut Leg, &mut S)> {
+        match side {
+            Side::Front => Some((&mut self.state.front, &mut self.stream)),
+            Side::Back => self
+                .back
+                .as_mut()
+                .map(|back| (&mut back.leg, &mut back.stream)),
+        }
+    }
+
+    /// The side whose reading fills the output of `side`: the other one, or itself where there is one socket only.
+    /// (Were a full output to stop both, two peers that each wait for us to read would wait for ever.)
+    #[inline]
+    pub(crate) fn feeder(&self, side: Side) -> Side {
+        if self.back.is_some() {
+            side.other()
+        } else {
+            Side::Front
+        }
+    }
+
+    /// Whether the run queue should have it.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        self.state.front.has_work()
+            || self.back.as_ref().is_some_and(|back| back.leg.has_work())
+            || self.state.flags.has(SessionFlags::AGAIN) && self.may_read()
+    }
+
+    fn may_read(&self) -> bool {
+        let stopped = LegFlags::PAUSED.with(LegFlags::HELD).with(LegFlags::FIN_IN);
+        !self.state.front.flags.has(stopped)
+            || self
+                .back
+                .as_ref()
+                .is_some_and(|back| !back.leg.flags.has(stopped))
+    }
+}

@@ -1,0 +1,368 @@
+//! Starting: everything that can fail is done before the first connection is taken.
+
+use super::control::{Command, LoopCommands, LoopExit, Signals, Started};
+use super::status::{BoundListener, DescriptorFacts, Life, Status};
+use super::{AcceptMode, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
+use crate::dispatcher::{Choice, Dispatcher, Gate, GateKind, MessageOf, Spreading};
+use crate::driver::Driver;
+use crate::driver::mio::MioDriver;
+use crate::handler::{Factory, Handler};
+use crate::jobs::Offload;
+use crate::offload::OffloadPools;
+use crate::tuning::Tuning;
+use crate::wiring::{Capacities, Seat, wire};
+use polyloop_core::admission;
+use polyloop_core::placement::{Facts, Placement, place};
+use polyloop_core::spread::{Chooser, Spread};
+use polyloop_sys::descriptors::DescriptorLimit;
+use polyloop_sys::listener::{ListenOptions, Listener, listen_group};
+use polyloop_sys::{ListenAddr, ThreadClock, attach_cpu_filter, cores, descriptors, net};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+
+type Message<M> = MessageOf<<M as MakeFactory>::Factory>;
+
+/// Opens everything, starts the loops and waits until each of them serves.
+pub(super) fn start<M: MakeFactory>(
+    server: Server<M>,
+    signals: Signals,
+) -> Result<Started<Message<M>>, StartError> {
+    let Server {
+        make,
+        settings,
+        listeners,
+        hooks,
+    } = server;
+    if listeners.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    net::ignore_sigpipe().map_err(os("ignoring SIGPIPE"))?;
+    let placement = find_placement(&settings)?;
+    let loops = placement.loops.len();
+    let limit = descriptors::raise_limit().map_err(os("raising RLIMIT_NOFILE"))?;
+    let tunings = tunings(&settings, &placement)?;
+    let opened = open_listeners(&settings, &placement, &listeners)?;
+    let drivers = open_drivers(&tunings)?;
+    let descriptors = budget(&settings, loops, limit)?;
+    let wakers = drivers.iter().map(Driver::waker).collect();
+    // The pools' threads are made before any thread is pinned, so that they may run on every core.
+    let pools = OffloadPools::start(&settings.pools).map_err(os("starting the offload pools"))?;
+    let pools = Arc::new(pools);
+    let offload: Arc<dyn Offload> = Arc::clone(&pools) as _;
+    let (seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
+    let status = Arc::new(Status {
+        boards: Arc::clone(console.boards()),
+        permits: Arc::clone(console.permits()),
+        pools,
+        placement,
+        descriptors,
+        listeners: opened.bound,
+        handler_names: <<M::Factory as Factory>::Handler as Handler>::NAMES,
+        started_ns: polyloop_sys::clock::monotonic_ns(),
+        bells: console.bells().to_vec(),
+        life: AtomicU8::new(Life::Starting as u8),
+    });
+    let mut started = Started::new(&settings, status, console, hooks, signals, opened.copies)
+        .map_err(os("opening the control thread's poll"))?;
+    let make = Arc::new(make);
+    let crew = drivers
+        .into_iter()
+        .zip(seats)
+        .zip(opened.gates)
+        .zip(tunings);
+    for (index, (((driver, seat), gates), tuning)) in crew.enumerate() {
+        let berth = Berth {
+            index,
+            driver,
+            seat,
+            gates,
+            tuning,
+            core: started.status().placement.loops[index],
+            spreading: spreading(&settings, index, loops),
+            status: Arc::clone(started.status()),
+            make: Arc::clone(&make),
+            commands: started.commands(),
+        };
+        let spawned = thread::Builder::new()
+            .name(format!("loop-{index}"))
+            .spawn(move || berth.run())
+            .map_err(os("starting a loop's thread"));
+        match spawned {
+            Ok(thread) => started.add(thread),
+            Err(error) => return Err(started.give_up(error)),
+        }
+    }
+    started.wait_until_serving()
+}
+
+/// Everything one loop's thread takes with it.
+struct Berth<M: MakeFactory> {
+    index: usize,
+    driver: MioDriver,
+    seat: Seat<MioDriver, Message<M>>,
+    gates: Vec<Gate<Listener>>,
+    tuning: Tuning,
+    core: Option<usize>,
+    spreading: Spreading,
+    status: Arc<Status>,
+    make: Arc<M>,
+    commands: LoopCommands,
+}
+
+impl<M: MakeFactory> Berth<M> {
+    /// The loop's thread: from here to its end nobody else touches what it holds.
+    fn run(self) {
+        let index = self.index;
+        let commands = self.commands.clone();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let exit = match ended {
+            Ok(Ok(end)) => LoopExit::Ended(end),
+            Ok(Err(error)) => LoopExit::Failed(error),
+            Err(panic) => LoopExit::Panicked(panic_text(panic.as_ref())),
+        };
+        // The control thread outlives its loops; were it gone, nobody would be left to be told.
+        commands.send(Command::LoopExited { index, exit });
+    }
+
+    fn serve(self) -> io::Result<crate::LoopEnd> {
+        let board = &self.status.boards[self.index];
+        if let Some(core) = self.core {
+            cores::pin_current_thread(core)?;
+            board.core.store(core as u32, Ordering::Relaxed);
+        }
+        let clock = ThreadClock::current();
+        board.thread_id.store(clock.thread_id(), Ordering::Relaxed);
+        let info = LoopInfo {
+            index: self.index,
+            loops: self.status.boards.len(),
+            core: self.core,
+            status: Arc::clone(&self.status),
+        };
+        let factory = self.make.make_factory(info);
+        let mut dispatcher = Dispatcher::new(
+            self.driver,
+            factory,
+            self.tuning,
+            self.seat,
+            self.gates,
+            self.spreading,
+        )?;
+        self.commands.send(Command::LoopServes {
+            index: self.index,
+            clock,
+        });
+        dispatcher.run()
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+fn find_placement(settings: &ServerSettings) -> Result<Placement, StartError> {
+    let allowed = cores::allowed();
+    let quota = cores::quota();
+    let topology = cores::topology()
+        .into_iter()
+        .map(|core| polyloop_core::placement::CoreFacts {
+            core: core.core,
+            package: core.package,
+            physical: core.physical,
+        })
+        .collect();
+    let quota = (quota < allowed.len()).then_some(quota);
+    let placement = place(
+        &Facts {
+            allowed,
+            quota,
+            topology,
+        },
+        &settings.wish,
+    )
+    .map_err(StartError::Placement)?;
+    if settings.accept == AcceptMode::ReuseportCpu && !placement.is_pinned() {
+        return Err(StartError::NotPinned {
+            reason: placement.reason.to_string(),
+        });
+    }
+    Ok(placement)
+}
+
+/// Computes the cap from what is left of the limit, and grows the table before there are threads to wait for it.
+fn budget(
+    settings: &ServerSettings,
+    loops: usize,
+    limit: DescriptorLimit,
+) -> Result<DescriptorFacts, StartError> {
+    let open_at_start =
+        descriptors::count_open().map_err(os("counting open descriptors in /proc/self/fd"))?;
+    let reserve = settings
+        .descriptor_reserve
+        .unwrap_or_else(|| admission::default_reserve(loops as u64));
+    let cost = settings.connection_cost.max(1);
+    let budget = admission::Budget {
+        limit_nofile: limit.soft,
+        open_now: open_at_start,
+        reserve,
+        cost_per_connection: cost,
+        wanted: settings.connections_max,
+    };
+    let connections_max = budget.compute().map_err(StartError::Descriptors)?;
+    let target = open_at_start + reserve + connections_max.saturating_mul(cost);
+    // Growing a table that threads share waits for all of them, tens of milliseconds in the middle of serving. A
+    // system that cannot do it now will do it later, slowly.
+    let _ = descriptors::grow_table(target.min(limit.soft).min(TABLE_GROWN_MAX));
+    Ok(DescriptorFacts {
+        limit,
+        open_at_start,
+        reserve,
+        cost,
+        connections_max,
+    })
+}
+
+/// The table is grown ahead for at most this many descriptors, 8 MiB of kernel memory.
+const TABLE_GROWN_MAX: u64 = 1 << 20;
+
+fn tunings(settings: &ServerSettings, placement: &Placement) -> Result<Vec<Tuning>, StartError> {
+    if let Some(&core) = settings
+        .tuning_on_core
+        .keys()
+        .find(|&&core| !placement.loops.contains(&Some(core)))
+    {
+        let cores: Vec<_> = placement
+            .loops
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        let cores = if cores.is_empty() {
+            "no core in particular".into()
+        } else {
+            cores.join(", ")
+        };
+        return Err(StartError::NoLoopOnCore { core, cores });
+    }
+    let tuning = |core: &Option<usize>| {
+        let own = core.and_then(|core| settings.tuning_on_core.get(&core));
+        own.unwrap_or(&settings.tuning).clone().sane()
+    };
+    Ok(placement.loops.iter().map(tuning).collect())
+}
+
+/// The listeners, by loop, with the copies for a rescue.
+struct Opened {
+    gates: Vec<Vec<Gate<Listener>>>,
+    copies: Vec<Vec<(usize, Listener)>>,
+    bound: Vec<BoundListener>,
+}
+
+fn open_listeners(
+    settings: &ServerSettings,
+    placement: &Placement,
+    listeners: &[(ListenAddr, GateKind)],
+) -> Result<Opened, StartError> {
+    let loops = placement.loops.len();
+    let mut opened = Opened {
+        gates: (0..loops).map(|_| Vec::new()).collect(),
+        copies: (0..loops).map(|_| Vec::new()).collect(),
+        bound: Vec::new(),
+    };
+    let is_rescued = settings.rescue && settings.stall_threshold.is_some() && loops > 1;
+    for (index, (addr, kind)) in listeners.iter().enumerate() {
+        let is_shared = *kind == GateKind::Service
+            && !matches!(settings.accept, AcceptMode::Acceptor(_))
+            && !matches!(addr, ListenAddr::Unix(_));
+        let count = if is_shared { loops } else { 1 };
+        let options = ListenOptions {
+            backlog: settings.backlog,
+            reuse_port: is_shared && loops > 1,
+        };
+        let group = listen_group(addr, count, &options).map_err(StartError::Listen)?;
+        if is_shared && settings.accept == AcceptMode::ReuseportCpu && loops > 1 {
+            let cores: Vec<_> = placement.loops.iter().flatten().copied().collect();
+            attach_cpu_filter(&group[0], &cores)
+                .map_err(os("attaching the socket filter of reuseport-cpu"))?;
+        }
+        let bound = match addr {
+            ListenAddr::Unix(_) => addr.to_string(),
+            _ => group[0]
+                .local_addr()
+                .map_err(os("asking for a listener's address"))?
+                .to_string(),
+        };
+        opened.bound.push(BoundListener {
+            addr: bound,
+            index,
+            kind: *kind,
+        });
+        for (owner, listener) in group.into_iter().enumerate() {
+            if is_rescued && *kind == GateKind::Service {
+                let copy = listener
+                    .duplicate()
+                    .map_err(os("copying a listener for a rescue"))?;
+                opened.copies[owner].push((index, copy));
+            }
+            opened.gates[owner].push(Gate {
+                listener,
+                index,
+                kind: *kind,
+            });
+        }
+    }
+    Ok(opened)
+}
+
+fn open_drivers(tunings: &[Tuning]) -> Result<Vec<MioDriver>, StartError> {
+    let open = |tuning: &Tuning| MioDriver::new(tuning.events_max);
+    tunings
+        .iter()
+        .map(open)
+        .collect::<io::Result<_>>()
+        .map_err(os("opening a loop's poll"))
+}
+
+fn capacities(settings: &ServerSettings, descriptors: &DescriptorFacts) -> Capacities {
+    let jobs = settings
+        .pools
+        .iter()
+        .map(|pool| pool.threads + pool.queue_len_max)
+        .sum();
+    Capacities {
+        connections_max: descriptors.connections_max,
+        handed_max: settings.handed_max.max(1),
+        messages_max: settings.messages_max.max(1),
+        jobs_max: jobs,
+    }
+}
+
+fn spreading(settings: &ServerSettings, index: usize, loops: usize) -> Spreading {
+    let seed = settings.seed.wrapping_add(index as u64);
+    let choice = match settings.accept {
+        AcceptMode::Reuseport {
+            correct_above_percent: Some(above_percent),
+        } => Choice::Correct {
+            above_percent,
+            chooser: Chooser::new(Spread::Least, index, loops, seed),
+        },
+        AcceptMode::Reuseport { .. } | AcceptMode::ReuseportCpu => Choice::Stay,
+        AcceptMode::Acceptor(spread) => Choice::Spread(Chooser::new(spread, index, loops, seed)),
+    };
+    Spreading {
+        choice,
+        when_full: settings.when_full,
+    }
+}
+
+fn os(what: &str) -> impl Fn(io::Error) -> StartError + '_ {
+    move |source| StartError::Os {
+        what: what.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,83 @@
+//! What can be tuned about one loop, with the defaults and where they come from.
+
+use std::time::Duration;
+
+/// The settings of one loop. Every bound has a counter that tells how often it was hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// The most events taken from one poll. 1,024 is what libuv and tokio use; fewer bounds the turn, more saves
+    /// polls only above that many ready sockets per turn.
+    pub events_max: usize,
+    /// How long to poll without sleeping before the loop sleeps. Zero, since a loop that spins takes the core from
+    /// whoever shares it; 20 to 100 microseconds buy latency on a core of its own.
+    pub spin: Duration,
+    /// Bytes read from one connection in one turn, and the size of the loop's read buffer. 64 KiB: one full read,
+    /// as libuv does it; a connection with more waits for its next turn.
+    pub read_bytes_max: usize,
+    /// How long the ready phase may take before the loop looks at everything else again; looked at once in 64
+    /// dispatches. 500 microseconds is Seastar's task quota.
+    pub quota: Duration,
+    /// Connections taken from one listener in one turn. Between HAProxy's 4 and Netty's 16, accepting too many at
+    /// once delays those that are being served; what is left is taken in the next turn.
+    pub accept_max: usize,
+    /// Messages, and handed-over sockets, taken in one turn. gnet bounds its queue by 256 a round.
+    pub inbox_max: usize,
+    /// Timers fired in one turn.
+    pub timers_max: usize,
+    /// Output kept for one socket above which its source is no longer read: Netty's and Envoy's habit is 32 to
+    /// 64 KiB. Reading goes on at half.
+    pub output_high_bytes: usize,
+    /// Output kept for one socket above which the session is closed: a handler that writes although it was told to
+    /// stop. 16 MiB.
+    pub output_max_bytes: usize,
+    /// No byte moved for this long closes a session; `None` keeps it for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a session that is ending waits for its peer to take the rest and to finish.
+    pub linger_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            events_max: 1024,
+            spin: Duration::ZERO,
+            read_bytes_max: 64 * 1024,
+            quota: Duration::from_micros(500),
+            accept_max: 16,
+            inbox_max: 256,
+            timers_max: 1024,
+            output_high_bytes: 64 * 1024,
+            output_max_bytes: 16 * 1024 * 1024,
+            idle_timeout: Some(Duration::from_secs(600)),
+            linger_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Tuning {
+    /// Output below which a source that was stopped is read again: half of the watermark, as Envoy does it.
+    #[must_use]
+    pub const fn output_low_bytes(&self) -> usize {
+        self.output_high_bytes / 2
+    }
+
+    /// The same settings with every bound at a value the loop can work with: no zero counts, a read buffer of at
+    /// least one page, a hard bound that is not below the watermark.
+    #[must_use]
+    pub fn sane(mut self) -> Self {
+        for bound in [
+            &mut self.events_max,
+            &mut self.accept_max,
+            &mut self.inbox_max,
+            &mut self.timers_max,
+            &mut self.output_high_bytes,
+        ] {
+            *bound = (*bound).max(1);
+        }
+        self.read_bytes_max = self.read_bytes_max.clamp(4096, 16 * 1024 * 1024);
+        self.output_max_bytes = self
+            .output_max_bytes
+            .max(self.output_high_bytes + self.read_bytes_max);
+        self
+    }
+}
