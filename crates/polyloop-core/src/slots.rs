@@ -324,9 +324,10 @@ impl<T> fmt::Debug for Slots<T> {
 
 /// One place.
 ///
-/// The compiler marks `Free` by a value that the used variant cannot have: a generation of 0, or an impossible value
-/// of a field inside `T` if `T` offers more of those. So the overhead is the generation alone, and the chain costs
-/// nothing; a test pins the sizes. In the second case a look-up reads that field of `T` as well.
+/// Which variant it is costs nothing. Where `T` is aligned to 8 the compiler puts the mark beside the generation, into
+/// bytes that alignment leaves over, so a look-up touches one cache line. Otherwise it marks `Free` by a value that
+/// the used variant cannot have: a generation of 0, or an impossible value of a field of `T` when `T` offers more of
+/// those. A test pins the sizes, as the language promises none of this.
 enum Slot<T> {
     Used {
         generation: NonZeroU32,
