@@ -34,6 +34,7 @@
 use std::fmt;
 
 use crossbeam_utils::CachePadded;
+use polyloop_core::admission::resume_at;
 
 use crate::bell::Bell;
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, Tally};
@@ -296,13 +297,9 @@ impl Word {
     }
 
     fn may_resume(self, cost_max: u64) -> bool {
-        self.in_use() <= resume_at(self.cap()) && self.free() >= cost_max
+        // Room first: a cap of zero has no resume mark, and no room either.
+        self.free() >= cost_max && self.in_use() <= resume_at(self.cap())
     }
-}
-
-/// The use at which waiting loops resume: nine tenths of the cap, rounded down.
-fn resume_at(cap: u64) -> u64 {
-    cap * 9 / 10
 }
 
 const RESUME: u64 = 1;

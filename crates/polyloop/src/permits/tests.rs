@@ -174,5 +174,4 @@ fn the_word_keeps_its_fields_apart() {
             }
         }
     }
-    assert_eq!([0, 1, 10, 11, 19, 20].map(resume_at), [0, 0, 9, 9, 17, 18]);
 }
