@@ -31,7 +31,7 @@ use crate::slots::{Key, Slots};
 
 /// Timers moved to a lower level by one call at most.
 ///
-/// A move touches about three cache lines, so this is a pause of some 50 microseconds when a million timers of one
+/// A move touches about three cache lines, so this is a pause near 50 us (estimated) when a million timers of one
 /// moment cascade together, and far above what an ordinary turn sees.
 pub const CASCADES_MAX: u32 = 1024;
 
