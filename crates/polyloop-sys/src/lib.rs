@@ -21,6 +21,7 @@ compile_error!("polyloop-sys runs on Linux only: see the crate documentation");
 
 pub mod clock;
 pub mod cores;
+pub mod counting;
 pub mod cpu_filter;
 pub mod descriptors;
 pub mod listen_addr;
