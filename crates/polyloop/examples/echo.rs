@@ -14,5 +14,8 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), StartError> {
-    Server::new(|_| Echo).listen("127.0.0.1:7000")?.run().map(drop)
+    Server::new(|_| Echo)
+        .listen("127.0.0.1:7000")?
+        .run()
+        .map(drop)
 }

@@ -8,8 +8,8 @@ use polyloop::bell::Wake;
 use polyloop::driver::{Driver, Event, Interest, Ready};
 use polyloop::jobs::{Inline, Offload};
 use polyloop::{
-    Accepted, Capacities, Choice, Ctx, Dispatcher, Gate, GateKind, Handler, Input, PeerAddr, Spreading, Token,
-    Tuning, Turn, Verdict, WhenFull, wire,
+    Accepted, Capacities, Choice, Ctx, Dispatcher, Gate, GateKind, Handler, Input, PeerAddr,
+    Spreading, Token, Tuning, Turn, Verdict, WhenFull, wire,
 };
 use polyloop_sys::counting::{CountingAllocator, allocations_of_thread, live_bytes};
 use std::collections::VecDeque;
@@ -62,12 +62,18 @@ impl Driver for Prepared {
 
     fn poll(&mut self, _: Option<Duration>, max: usize, events: &mut Vec<Event>) -> io::Result<()> {
         if self.waiting > 0 {
-            events.push(Event { token: Token::listener(0), ready: Ready::READABLE });
+            events.push(Event {
+                token: Token::listener(0),
+                ready: Ready::READABLE,
+            });
         }
         while events.len() < max
             && let Some(token) = self.ready.pop_front()
         {
-            events.push(Event { token, ready: Ready::READABLE });
+            events.push(Event {
+                token,
+                ready: Ready::READABLE,
+            });
         }
         Ok(())
     }
@@ -90,7 +96,10 @@ impl Driver for Prepared {
         let number = u32::try_from(self.waiting).ok().and_then(Self::Stream::new);
         let number = number.ok_or_else(|| io::Error::from_raw_os_error(11))?;
         self.waiting -= 1;
-        Ok((number, PeerAddr::from("127.0.0.1:9".parse::<std::net::SocketAddr>().unwrap())))
+        Ok((
+            number,
+            PeerAddr::from("127.0.0.1:9".parse::<std::net::SocketAddr>().unwrap()),
+        ))
     }
 
     fn connect(&mut self, _: &PeerAddr) -> io::Result<Self::Stream> {
@@ -116,7 +125,11 @@ impl Driver for Prepared {
         Ok(bytes.len())
     }
 
-    fn write_vectored(&mut self, _: &mut Self::Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(
+        &mut self,
+        _: &mut Self::Stream,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         self.writes += 1;
         Ok(slices.iter().map(|slice| slice.len()).sum())
     }
@@ -144,13 +157,30 @@ fn an_idle_connection_is_small_and_serving_allocates_nothing() {
         now_ns: 1_000_000_000,
     };
     let offload: Arc<dyn Offload> = Arc::new(Inline);
-    let capacities = Capacities { connections_max: CONNECTIONS as u64, ..Capacities::default() };
+    let capacities = Capacities {
+        connections_max: CONNECTIONS as u64,
+        ..Capacities::default()
+    };
     let (mut seats, console) = wire::<Prepared, ()>(vec![driver.waker()], capacities, &offload);
-    let gates = vec![Gate { listener: (), index: 0, kind: GateKind::Service }];
-    let spreading = Spreading { choice: Choice::Stay, when_full: WhenFull::Wait };
+    let gates = vec![Gate {
+        listener: (),
+        index: 0,
+        kind: GateKind::Service,
+    }];
+    let spreading = Spreading {
+        choice: Choice::Stay,
+        when_full: WhenFull::Wait,
+    };
     let factory = |_: Accepted| Echo;
-    let mut dispatcher =
-        Dispatcher::new(driver, factory, Tuning::default(), seats.remove(0), gates, spreading).unwrap();
+    let mut dispatcher = Dispatcher::new(
+        driver,
+        factory,
+        Tuning::default(),
+        seats.remove(0),
+        gates,
+        spreading,
+    )
+    .unwrap();
 
     let before = live_bytes();
     while dispatcher.live() < CONNECTIONS {
@@ -160,7 +190,11 @@ fn an_idle_connection_is_small_and_serving_allocates_nothing() {
     let each = idle_bytes as f64 / CONNECTIONS as f64;
     println!("an idle echo connection costs {each:.1} bytes of heap");
     assert!(each <= 128.0, "{each} bytes for an idle connection");
-    assert_eq!(console.boards()[0].numbers.timers.value(), CONNECTIONS as u64, "idle deadlines are counted in");
+    assert_eq!(
+        console.boards()[0].numbers.timers.value(),
+        CONNECTIONS as u64,
+        "idle deadlines are counted in"
+    );
 
     // Warm up: the run queue's ring grows to what one turn brings.
     let echo_all = |dispatcher: &mut Dispatcher<Prepared, _>| {
@@ -176,9 +210,21 @@ fn an_idle_connection_is_small_and_serving_allocates_nothing() {
     for _ in 0..10 {
         echo_all(&mut dispatcher);
     }
-    assert_eq!(allocations_of_thread() - allocations, 0, "allocations in 100,000 echoes");
-    assert_eq!(dispatcher.board().numbers.reads.value(), 11 * CONNECTIONS as u64, "one read an echo");
-    assert_eq!(dispatcher.board().numbers.writes.value(), 11 * CONNECTIONS as u64, "one write an echo");
+    assert_eq!(
+        allocations_of_thread() - allocations,
+        0,
+        "allocations in 100,000 echoes"
+    );
+    assert_eq!(
+        dispatcher.board().numbers.reads.value(),
+        11 * CONNECTIONS as u64,
+        "one read an echo"
+    );
+    assert_eq!(
+        dispatcher.board().numbers.writes.value(),
+        11 * CONNECTIONS as u64,
+        "one write an echo"
+    );
 
     console.stop();
     while dispatcher.turn().unwrap() == Turn::Next {}

@@ -214,7 +214,7 @@ impl fmt::Display for Story<'_> {
             Some(thread) if thread.is_waiting() => {
                 write!(
                     f,
-                    "; the thread waits: {thread} (CPU time in this turn {cpu})"
+                    "; the thread is {thread} (CPU time in this turn {cpu})"
                 )?;
             }
             Some(_) => write!(f, "; the thread computes (CPU time in this turn {cpu})")?,
