@@ -30,6 +30,7 @@ pub mod listener;
 pub mod net;
 pub mod peer;
 pub mod port_owner;
+pub mod signals;
 pub mod stream;
 pub mod threads;
 

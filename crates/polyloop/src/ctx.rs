@@ -171,10 +171,10 @@ impl<H: Handler> Ctx<'_, H> {
         }
     }
 
-    /// Goes on reading from one side after [`Verdict::Pause`](crate::Verdict::Pause).
+    /// Goes on reading from one side after [`Verdict::Pause`](crate::Verdict::Pause). Input that was left comes again.
     pub fn resume(&mut self, side: Side) {
         if let Some(leg) = self.leg_mut(side) {
-            leg.flags.clear(LegFlags::PAUSED);
+            leg.go_on(LegFlags::PAUSED);
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     read_buffer: Box<[u8]>,
     /// Sessions that wrote outside of the ready phase.
     flush_list: Vec<Key>,
+    /// The list that the flush phase is working on; see there.
+    flush_list_done: Vec<Key>,
     /// Connections that could not even be started; told in the next turn.
     connect_failures: Vec<(Key, io::Error)>,
     acceptor: AcceptorOf<D, F>,
@@ -155,6 +157,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             events: Vec::with_capacity(tuning.events_max),
             read_buffer: vec![0; tuning.read_bytes_max].into_boxed_slice(),
             flush_list: Vec::with_capacity(tuning.inbox_max),
+            flush_list_done: Vec::with_capacity(tuning.inbox_max),
             connect_failures: Vec::new(),
             acceptor,
             post,
@@ -230,7 +233,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let entered_ns = self.driver.now();
         let busy_ns = entered_ns.saturating_sub(self.turn_started_ns);
         let numbers = &self.board.numbers;
-        if self.board.beat.sample().turn > 0 {
+        if numbers.turns.value() > 0 {
             numbers.busy_ns.add(busy_ns);
             self.board.turn_time.record(busy_ns);
             if busy_ns > numbers.turn_ns_max.value() {
@@ -335,7 +338,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 Some(Target::Listener(gate)) => {
                     self.progress |= self.acceptor.note_ready(gate);
                 }
-                Some(Target::Waker) => self.board.numbers.wakeups.add(1),
+                Some(Target::Waker) => {
+                    // Who rang may have been served by the turn before, which woke for another reason.
+                    self.progress = true;
+                    self.board.numbers.wakeups.add(1);
+                }
                 None => self.board.numbers.events_stale.add(1),
             }
         }
@@ -351,6 +358,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.board.numbers.events_stale.add(1);
             return;
         };
+        let before = leg.flags;
         if ready.has(Ready::READABLE) {
             leg.flags.set(LegFlags::READABLE);
         }
@@ -361,9 +369,18 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             leg.flags.set(LegFlags::FIN_HINT.with(LegFlags::READABLE));
         }
         if ready.has(Ready::ERROR.with(Ready::HUNG_UP)) {
-            leg.flags.set(LegFlags::TROUBLED);
+            leg.flags.set(
+                LegFlags::TROUBLED
+                    .with(LegFlags::FIN_HINT)
+                    .with(LegFlags::READABLE),
+            );
         }
-        self.progress = true;
+        // An edge that is acted upon has to prove itself below. What is no idle turn either: news that is kept for later;
+        // room to write, which the kernel tells along with everything else; and more input for a socket that is not being
+        // read, which an edge-triggered poll reports segment by segment until the peer's window is full.
+        let is_stopped = leg.flags.has(LegFlags::PAUSED.with(LegFlags::HELD));
+        self.board.numbers.events_held.add(u64::from(is_stopped));
+        self.progress |= is_stopped || leg.flags != before || ready.has(Ready::WRITABLE);
         self.queue_if_due(key);
     }
 

@@ -280,6 +280,7 @@ numbers! {
     #[gauge] offload_pending: "Jobs given away whose result has not come back.",
     wakeups: "Times the loop was woken from outside.",
     events_stale: "Events for a connection that was gone.",
+    events_held: "Events for a socket that is not being read, because of a pause or a full output.",
     turns_idle: "Turns that slept, woke and changed nothing.",
     handler_panics: "Panics of handlers; each closed one connection.",
     budget_poll: "Polls that returned as many events as allowed.",

@@ -97,8 +97,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 }
             }
             Verdict::Yield => {
-                if let Some(session) = self.sessions.get_mut(key) {
-                    session.state.flags.set(SessionFlags::AGAIN);
+                if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
+                    leg.flags.set(LegFlags::AGAIN);
                 }
             }
             Verdict::Drain => self.begin_end(key, SessionFlags::DRAINING, reason),

@@ -124,13 +124,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             return;
         }
         session.state.flags.set(how);
-        session.state.flags.clear(SessionFlags::AGAIN);
         session.state.end_reason = reason.index() as u8;
         for side in Side::ALL {
             let Some(leg) = session.leg_mut(side) else {
                 continue;
             };
             self.hub.blocks.drop_chain(&mut leg.kept);
+            leg.flags.clear(LegFlags::AGAIN);
             if how == SessionFlags::DRAINING {
                 leg.flags.set(LegFlags::FIN_WANTED);
                 leg.flags.clear(LegFlags::PAUSED.with(LegFlags::HELD));
@@ -145,41 +145,34 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Sends the FINs that waited for their output, and closes a session that has nothing left to wait for.
+    /// Closes a session that has nothing left to wait for; sends the FINs that waited for their output.
     pub(super) fn finish_legs(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let is_draining = session.state.flags.has(SessionFlags::DRAINING);
-        let is_closing = session.state.flags.has(SessionFlags::CLOSING);
-        let mut is_over = is_draining || is_closing;
+        if session.is_over() {
+            // Closing sends what FINs are still owed.
+            let reason = ending_reason(session.state.end_reason);
+            self.close(key, reason);
+            return;
+        }
         for side in Side::ALL {
             let Some((leg, stream)) = session.socket_mut(side) else {
                 continue;
             };
-            if leg.flags.has(LegFlags::CONNECTING) {
-                // A connection that never stood owes nothing to anybody.
+            let waits = leg.output != Chain::EMPTY || leg.flags.has(LegFlags::CONNECTING);
+            if !leg.flags.has(LegFlags::FIN_WANTED) || waits {
                 continue;
             }
-            let has_output = leg.output != Chain::EMPTY;
-            let peer_finished = leg.flags.has(LegFlags::FIN_IN);
-            if has_output || is_draining && !peer_finished {
-                is_over = false;
+            leg.flags.clear(LegFlags::FIN_WANTED);
+            if leg.flags.has(LegFlags::FIN_OUT) {
+                continue;
             }
-            let wants = leg.flags.has(LegFlags::FIN_WANTED) && !leg.flags.has(LegFlags::FIN_OUT);
-            // A side that is about to close anyway sends its FIN by closing.
-            let closes_anyway = is_draining && peer_finished;
-            if wants && !has_output && !closes_anyway {
-                leg.flags.set(LegFlags::FIN_OUT);
-                if let Err(error) = self.driver.shutdown_write(stream) {
-                    self.close(key, super::ready::close_reason(&error));
-                    return;
-                }
+            leg.flags.set(LegFlags::FIN_OUT);
+            if let Err(error) = self.driver.shutdown_write(stream) {
+                self.close(key, super::ready::close_reason(&error));
+                return;
             }
-        }
-        if is_over {
-            let reason = ending_reason(session.state.end_reason);
-            self.close(key, reason);
         }
     }
 
@@ -244,9 +237,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Closes every session; returns how many there were. Sockets still in the inbox count too.
+    /// Closes every session; returns how many there were, without those of administrators. Sockets still in the inbox
+    /// count too.
     pub(super) fn close_all(&mut self, reason: CloseReason) -> usize {
-        let mut closed = self.sessions.len() as usize;
+        let mut closed = self.sessions.len() as usize - self.acceptor.admin_live;
         while self.take_handed() {
             closed += 1;
         }

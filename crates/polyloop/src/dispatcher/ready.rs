@@ -20,6 +20,15 @@ const SAMPLE_EVERY: u32 = 64;
 /// Reads tried again at once after `EINTR`; a kernel that interrupts more often is asked again in the next turn.
 const INTERRUPTS_MAX: u32 = 8;
 
+/// Where a session's reading of one turn stands.
+struct Pass {
+    /// Bytes that it may still read.
+    budget: usize,
+    interrupts: u32,
+    /// The handler was told that more is to come, and perhaps it does not.
+    owes_batch_end: bool,
+}
+
 /// What one read came to.
 enum Step {
     /// Read on, there may be more.
@@ -62,7 +71,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             return;
         };
         session.state.flags.clear(SessionFlags::QUEUED);
-        self.progress = true;
         let has_back = session.back.is_some();
         self.dispatch_leg(key, Side::Front);
         if has_back {
@@ -115,67 +123,84 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Reads one side until it is drained, stopped, or over its bytes of this turn.
     fn read_leg(&mut self, key: Key, side: Side) {
-        let mut budget = self.tuning.read_bytes_max;
-        let mut interrupts = 0;
+        let mut pass = Pass {
+            budget: self.tuning.read_bytes_max,
+            interrupts: 0,
+            owes_batch_end: false,
+        };
         loop {
-            let Some(session) = self.sessions.get_mut(key) else {
-                return;
-            };
-            let again = session.state.flags.has(SessionFlags::AGAIN);
-            let ending = session.state.flags.has(SessionFlags::ENDING);
-            let Some((leg, stream)) = session.socket_mut(side) else {
-                return;
-            };
-            if !leg.is_readable() {
-                if again && side == Side::Front {
-                    self.hand_over_again(key, side);
-                }
-                return;
-            }
-            let kept = if leg.kept.is_empty() {
-                0
-            } else {
-                self.hub
-                    .blocks
-                    .take_into(&mut leg.kept, &mut self.read_buffer)
-            };
-            let room = &mut self.read_buffer[kept..];
-            if room.is_empty() {
-                self.close(key, CloseReason::InputOverflow);
-                return;
-            }
-            let asked = room.len();
-            let read = self.driver.read(stream, room);
-            self.board.numbers.reads.add(1);
-            let step = match read {
-                Ok(0) => self.end_of_input(key, side, kept),
-                Ok(count) => {
-                    let is_short = count < asked && !leg.flags.has(LegFlags::FIN_HINT);
-                    if is_short {
-                        leg.flags.clear(LegFlags::READABLE);
-                    }
-                    budget = budget.saturating_sub(count);
-                    session.state.bytes_in += count as u64;
-                    session.state.active_ms = self.hub.now_ms() as u32;
-                    self.board.numbers.bytes_in.add(count as u64);
-                    let is_last = is_short || budget == 0;
-                    match (ending, is_last) {
-                        (true, true) => Step::Enough,
-                        (true, false) => Step::More,
-                        (false, _) => self.hand_over(key, side, kept + count, is_last),
-                    }
-                }
-                Err(error) => self.read_failed(key, side, kept, &error, &mut interrupts),
-            };
-            match step {
+            match self.read_once(key, side, &mut pass) {
                 Step::More => {}
                 Step::Enough => break,
                 Step::Over => return,
             }
         }
-        if budget == 0 {
+        if pass.budget == 0 {
             self.board.numbers.budget_bytes.add(1);
         }
+        if pass.owes_batch_end {
+            self.call(key, side, Callback::Data, |handler, cx| {
+                handler.on_batch_end(cx)
+            });
+        }
+    }
+
+    /// One read, and what comes of it.
+    #[inline]
+    fn read_once(&mut self, key: Key, side: Side, pass: &mut Pass) -> Step {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Step::Over;
+        };
+        let is_ending = session.state.flags.has(SessionFlags::ENDING);
+        let Some((leg, stream)) = session.socket_mut(side) else {
+            return Step::Over;
+        };
+        if !leg.is_readable() {
+            if leg.is_owed_input() {
+                self.hand_over_again(key, side);
+            }
+            return Step::Enough;
+        }
+        let kept = if leg.kept.is_empty() {
+            0
+        } else {
+            self.hub
+                .blocks
+                .take_into(&mut leg.kept, &mut self.read_buffer)
+        };
+        let room = &mut self.read_buffer[kept..];
+        if room.is_empty() {
+            self.close(key, CloseReason::InputOverflow);
+            return Step::Over;
+        }
+        let asked = room.len();
+        let read = self.driver.read(stream, room);
+        self.board.numbers.reads.add(1);
+        let count = match read {
+            Ok(0) => return self.end_of_input(key, side, kept, pass),
+            Ok(count) => count,
+            Err(error) => return self.read_failed(key, side, kept, &error, pass),
+        };
+        // A short read has drained the socket, unless the peer has closed: then there is an end to be read.
+        let is_short = count < asked;
+        let is_drained = is_short && !leg.flags.has(LegFlags::FIN_HINT);
+        if is_drained {
+            leg.flags.clear(LegFlags::READABLE);
+        }
+        pass.budget = pass.budget.saturating_sub(count);
+        session.state.bytes_in += count as u64;
+        session.state.active_ms = self.hub.now_ms() as u32;
+        self.board.numbers.bytes_in.add(count as u64);
+        self.progress = true;
+        let is_enough = is_drained || pass.budget == 0;
+        if !is_ending {
+            pass.owes_batch_end = !is_short && !is_enough;
+            match self.hand_over(key, side, kept + count, !pass.owes_batch_end) {
+                Step::More => {}
+                step => return step,
+            }
+        }
+        if is_enough { Step::Enough } else { Step::More }
     }
 
     /// Gives the handler the first `len` bytes of the read buffer, keeps what it leaves, sends what it writes.
@@ -184,7 +209,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(session) = self.sessions.get_mut(key) else {
             return Step::Over;
         };
-        session.state.flags.clear(SessionFlags::AGAIN);
+        if let Some(leg) = session.leg_mut(side) {
+            leg.flags.clear(LegFlags::AGAIN);
+        }
         let handler = &mut session.handler;
         let bytes = &self.read_buffer[..len];
         self.hub.outbox.begin(bytes);
@@ -223,28 +250,25 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         match self.sessions.get(key) {
             None => Step::Over,
             Some(session) if session.state.flags.has(SessionFlags::ENDING) => Step::Over,
-            Some(_) if is_last || verdict == Verdict::Yield => Step::Enough,
+            Some(_) if verdict == Verdict::Yield => Step::Enough,
             Some(_) => Step::More,
         }
     }
 
-    /// A handler that yielded is called again with what it left, although nothing new has come.
+    /// Hands input that was left over again, although nothing new has come.
     fn hand_over_again(&mut self, key: Key, side: Side) {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) else {
             return;
         };
-        session.state.flags.clear(SessionFlags::AGAIN);
-        let Some(leg) = session.leg_mut(side) else {
-            return;
-        };
-        let stopped = LegFlags::PAUSED.with(LegFlags::HELD);
-        if leg.kept.is_empty() || leg.flags.has(stopped) {
+        leg.flags.clear(LegFlags::AGAIN);
+        if leg.kept.is_empty() {
             return;
         }
         let len = self
             .hub
             .blocks
             .take_into(&mut leg.kept, &mut self.read_buffer);
+        self.progress = true;
         self.hand_over(key, side, len, true);
     }
 
@@ -263,9 +287,15 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// The peer's FIN. What the handler had left of the input before it (`kept` bytes) stays left.
-    fn end_of_input(&mut self, key: Key, side: Side, kept: usize) -> Step {
+    fn end_of_input(&mut self, key: Key, side: Side, kept: usize, pass: &mut Pass) -> Step {
+        self.progress = true;
         if kept > 0 {
             self.keep(key, side, 0, kept);
+        }
+        if std::mem::take(&mut pass.owes_batch_end) {
+            self.call(key, side, Callback::Data, |handler, cx| {
+                handler.on_batch_end(cx)
+            });
         }
         let Some(session) = self.sessions.get_mut(key) else {
             return Step::Over;
@@ -291,14 +321,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         side: Side,
         kept: usize,
         error: &io::Error,
-        interrupts: &mut u32,
+        pass: &mut Pass,
     ) -> Step {
         if kept > 0 {
             self.keep(key, side, 0, kept);
         }
         match read_action(error.raw_os_error().unwrap_or(0)) {
-            IoAction::Retry if *interrupts < INTERRUPTS_MAX => {
-                *interrupts += 1;
+            IoAction::Retry if pass.interrupts < INTERRUPTS_MAX => {
+                pass.interrupts += 1;
                 Step::More
             }
             IoAction::Retry => Step::Enough,

@@ -74,6 +74,9 @@ flags! {
     CONNECTING = 11,
     /// The output went over the watermark: `on_writable` is owed.
     WAS_FULL = 12,
+    /// Input that the handler left is to be handed over again, even without new bytes: it yielded, or reading goes on
+    /// after a stop.
+    AGAIN = 13,
 }
 
 flags! {
@@ -83,16 +86,14 @@ flags! {
     QUEUED = 0,
     /// It is in the list of the flush phase.
     FLUSH_LISTED = 1,
-    /// The handler yielded: call `on_data` again even without new bytes.
-    AGAIN = 2,
     /// It ends in good order: input is dropped, output delivered, FINs exchanged.
-    DRAINING = 3,
+    DRAINING = 2,
     /// It closes as soon as its output is delivered.
-    CLOSING = 4,
+    CLOSING = 3,
     /// It has been told that the server drains.
-    TOLD_DRAIN = 5,
+    TOLD_DRAIN = 4,
     /// It came through an admin gate: no permit, not counted as live, not evicted.
-    ADMIN = 6,
+    ADMIN = 5,
 }
 
 impl SessionFlags {
@@ -139,11 +140,29 @@ impl Leg {
             && !self.flags.has(LegFlags::CONNECTING)
     }
 
+    /// Whether left input is to be handed over again, and may be.
+    #[inline]
+    pub(crate) const fn is_owed_input(&self) -> bool {
+        self.flags.has(LegFlags::AGAIN)
+            && !self
+                .flags
+                .has(LegFlags::PAUSED.with(LegFlags::HELD).with(LegFlags::FIN_IN))
+    }
+
+    /// Lifts what stops reading; input that was left comes again.
+    pub(crate) const fn go_on(&mut self, stop: LegFlags) {
+        self.flags.clear(stop);
+        if !self.kept.is_empty() {
+            self.flags.set(LegFlags::AGAIN);
+        }
+    }
+
     /// Whether this socket gives the session a reason to be in the run queue.
     #[inline]
     pub(crate) const fn has_work(&self) -> bool {
         self.is_readable()
             || self.is_flushable()
+            || self.is_owed_input()
             || self.flags.has(LegFlags::TROUBLED)
             || self.flags.has(LegFlags::CONNECTING) && self.flags.has(LegFlags::WRITABLE)
     }
@@ -230,20 +249,22 @@ impl<S, H> Session<S, H> {
         }
     }
 
+    /// Whether the session is ending and has nothing left to wait for: no output, and, if it drains, no FIN.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_draining = self.state.flags.has(SessionFlags::DRAINING);
+        let is_leg_over = |leg: &Leg| {
+            // A connection that never stood owes nothing to anybody.
+            leg.flags.has(LegFlags::CONNECTING)
+                || leg.output.is_empty() && (!is_draining || leg.flags.has(LegFlags::FIN_IN))
+        };
+        self.state.flags.has(SessionFlags::ENDING)
+            && is_leg_over(&self.state.front)
+            && self.back.as_ref().is_none_or(|back| is_leg_over(&back.leg))
+    }
+
     /// Whether the run queue should have it.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.state.front.has_work()
-            || self.back.as_ref().is_some_and(|back| back.leg.has_work())
-            || self.state.flags.has(SessionFlags::AGAIN) && self.may_read()
-    }
-
-    fn may_read(&self) -> bool {
-        let stopped = LegFlags::PAUSED.with(LegFlags::HELD).with(LegFlags::FIN_IN);
-        !self.state.front.flags.has(stopped)
-            || self
-                .back
-                .as_ref()
-                .is_some_and(|back| !back.leg.flags.has(stopped))
+        self.state.front.has_work() || self.back.as_ref().is_some_and(|back| back.leg.has_work())
     }
 }

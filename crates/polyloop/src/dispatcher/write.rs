@@ -21,20 +21,19 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// The flush phase: what was written outside of the ready phase, one system call for each session.
     pub(super) fn phase_flush(&mut self) {
         self.board.beat.phase(Phase::Flush);
-        let mut listed = std::mem::take(&mut self.flush_list);
-        for key in listed.drain(..) {
+        // Handlers that are told of new room may write again; that goes to the other list, for the next turn. Two lists
+        // that change places never give their memory back.
+        std::mem::swap(&mut self.flush_list, &mut self.flush_list_done);
+        for at in 0..self.flush_list_done.len() {
+            let key = self.flush_list_done[at];
             let Some(session) = self.sessions.get_mut(key) else {
                 continue;
             };
             session.state.flags.clear(SessionFlags::FLUSH_LISTED);
-            self.progress = true;
             self.flush_leg(key, Side::Front);
             self.flush_leg(key, Side::Back);
         }
-        // Handlers that were told of new room may have written again: that is in `self.flush_list` now.
-        if self.flush_list.is_empty() {
-            self.flush_list = listed;
-        }
+        self.flush_list_done.clear();
     }
 
     /// Sends what the callback wrote to one side, or keeps it.
@@ -193,6 +192,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     session.state.bytes_out += done as u64;
                     session.state.active_ms = self.hub.now_ms() as u32;
                     self.board.numbers.bytes_out.add(done as u64);
+                    self.progress |= done > 0;
                     if done < wanted {
                         self.block(key, side);
                         break;

@@ -50,6 +50,28 @@ impl MioDriver {
     }
 }
 
+impl MioDriver {
+    /// Polls; a wait that a signal interrupts goes on for the rest of its time, so that no turn begins for nothing.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let Err(mut error) = self.poll.poll(&mut self.events, timeout) else {
+            return Ok(());
+        };
+        let deadline_ns = timeout.map(|timeout| {
+            monotonic_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
+        });
+        while error.kind() == io::ErrorKind::Interrupted {
+            let left = deadline_ns.map(|deadline_ns| {
+                Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()))
+            });
+            match self.poll.poll(&mut self.events, left) {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(error)
+    }
+}
+
 impl Driver for MioDriver {
     type Stream = Stream;
     type Listener = Listener;
@@ -67,10 +89,7 @@ impl Driver for MioDriver {
         if self.events.capacity() != events_max {
             self.events = mio::Events::with_capacity(events_max);
         }
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            polled => polled?,
-        }
+        self.wait(timeout)?;
         events.extend(self.events.iter().map(|event| Event {
             token: Token::from_bits(event.token().0 as u64),
             ready: ready_of(event),

@@ -128,6 +128,8 @@ impl<M: MakeFactory> Berth<M> {
     }
 
     fn serve(self) -> io::Result<crate::LoopEnd> {
+        // The control thread takes the signals.
+        polyloop_sys::signals::block_all_on_this_thread()?;
         let board = &self.status.boards[self.index];
         if let Some(core) = self.core {
             cores::pin_current_thread(core)?;

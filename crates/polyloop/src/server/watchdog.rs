@@ -212,10 +212,7 @@ impl fmt::Display for Story<'_> {
         let cpu = format_duration(self.cpu);
         match &self.thread {
             Some(thread) if thread.is_waiting() => {
-                write!(
-                    f,
-                    "; the thread is {thread} (CPU time in this turn {cpu})"
-                )?;
+                write!(f, "; the thread is {thread} (CPU time in this turn {cpu})")?;
             }
             Some(_) => write!(f, "; the thread computes (CPU time in this turn {cpu})")?,
             None => write!(f, "; CPU time in this turn {cpu}")?,
