@@ -481,15 +481,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Somebody waits, and the process is at its cap.
     fn accept_without_permit(&mut self, at: usize) -> Attempt {
-        let when_full = self.acceptor.spreading.when_full;
-        if when_full == WhenFull::Refuse {
-            return self.refuse(at);
-        }
-        if when_full == WhenFull::EvictIdle
-            && self.evict_idle()
-            && self.acceptor.permits().try_acquire(1)
-        {
-            return self.accept_with_permit(at);
+        match self.acceptor.spreading.when_full {
+            WhenFull::Refuse | WhenFull::EvictIdle => return self.accept_on_reserve(at),
+            WhenFull::Wait => {}
         }
         let decision = self.acceptor.admission.handle_full();
         self.obey_admission(decision);
@@ -505,16 +499,24 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Accepts a connection on the descriptor reserve, and closes it at once: its client knows where it stands.
-    fn refuse(&mut self, at: usize) -> Attempt {
+    /// Accepts a connection on the descriptor reserve. It gets the place of an idle one, or is closed at once: its client
+    /// knows where it stands. The accept comes first, since nobody is to be evicted when nobody waits.
+    fn accept_on_reserve(&mut self, at: usize) -> Attempt {
+        let evicts = self.acceptor.spreading.when_full == WhenFull::EvictIdle;
         let Some(slot) = self.acceptor.slots[at].as_mut() else {
             return Attempt::Drained;
         };
+        let index = slot.gate.index;
         match self.driver.accept(&mut slot.gate.listener) {
-            Ok((stream, _)) => {
-                self.driver.close_stream(stream, false);
+            Ok((stream, peer)) => {
                 self.progress = true;
-                self.board.numbers.refused.add(1);
+                if evicts && self.evict_idle() && self.acceptor.permits().try_acquire(1) {
+                    self.board.numbers.accepted.add(1);
+                    self.place(stream, peer, index);
+                } else {
+                    self.driver.close_stream(stream, false);
+                    self.board.numbers.refused.add(1);
+                }
                 Attempt::Accepted
             }
             Err(error) => self.accept_failed(at, error),

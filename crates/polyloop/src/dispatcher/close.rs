@@ -201,6 +201,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             back,
             mut handler,
         } = session;
+        // Counted before the peer can know, so that what is published is never behind what is seen.
+        self.board.closes[reason.index()].add(1);
         self.hub.cancel_all(&mut state);
         let aborts = reason == CloseReason::HandlerAborted;
         self.hub.blocks.drop_chain(&mut state.front.output);
@@ -211,7 +213,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.hub.blocks.drop_chain(&mut back.leg.kept);
             self.driver.close_stream(back.stream, aborts);
         }
-        self.board.closes[reason.index()].add(1);
         self.progress = true;
         if state.flags.has(SessionFlags::ADMIN) {
             self.acceptor.admin_live -= 1;

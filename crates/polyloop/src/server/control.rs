@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals as SignalSource;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -99,6 +100,21 @@ pub(super) struct Started<M> {
     ending: Option<Ending>,
     cut: usize,
     loops_failed: Vec<String>,
+    /// Removed when everything else is gone.
+    _files: SocketFiles,
+}
+
+/// The files of unix listeners, which outlive their sockets: removed when this is dropped, after the listeners.
+#[derive(Debug, Default)]
+pub(super) struct SocketFiles(pub(super) Vec<PathBuf>);
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Whoever comes next finds it stale and removes it; and if somebody has taken its place, it is theirs.
+            let _ = polyloop_sys::remove_stale_socket_file(path);
+        }
+    }
 }
 
 /// The end has been ordered.
@@ -127,6 +143,7 @@ impl<M: Send + 'static> Started<M> {
         hooks: Hooks,
         signals: Signals,
         copies: Vec<Vec<(usize, Listener)>>,
+        files: SocketFiles,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -159,6 +176,7 @@ impl<M: Send + 'static> Started<M> {
             ending: None,
             cut: 0,
             loops_failed: Vec::new(),
+            _files: files,
         })
     }
 
@@ -412,12 +430,6 @@ impl<M: Send + 'static> Started<M> {
         self.stop_watchdog();
         let report = self.status.pools.shutdown(Instant::now() + GRACE);
         self.status.set_life(Life::Ended);
-        for listener in &self.status.listeners {
-            if let Some(path) = listener.addr.strip_prefix("unix:") {
-                // The file of a unix listener outlives it; whoever comes next would find it stale.
-                let _ = polyloop_sys::remove_stale_socket_file(path.as_ref());
-            }
-        }
         let now = Instant::now();
         let (by, since) = self
             .ending

@@ -1,6 +1,6 @@
 //! Starting: everything that can fail is done before the first connection is taken.
 
-use super::control::{Command, LoopCommands, LoopExit, Signals, Started};
+use super::control::{Command, LoopCommands, LoopExit, Signals, SocketFiles, Started};
 use super::status::{BoundListener, DescriptorFacts, Life, Status};
 use super::{AcceptMode, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
 use crate::dispatcher::{Choice, Dispatcher, Gate, GateKind, MessageOf, Spreading};
@@ -44,7 +44,9 @@ pub(super) fn start<M: MakeFactory>(
     let loops = placement.loops.len();
     let limit = descriptors::raise_limit().map_err(os("raising RLIMIT_NOFILE"))?;
     let tunings = tunings(&settings, &placement)?;
-    let opened = open_listeners(&settings, &placement, &listeners)?;
+    // Before the listeners, so that it is dropped after them.
+    let mut files = SocketFiles::default();
+    let opened = open_listeners(&settings, &placement, &listeners, &mut files)?;
     let drivers = open_drivers(&tunings)?;
     let descriptors = budget(&settings, loops, limit)?;
     let wakers = drivers.iter().map(Driver::waker).collect();
@@ -65,8 +67,16 @@ pub(super) fn start<M: MakeFactory>(
         bells: console.bells().to_vec(),
         life: AtomicU8::new(Life::Starting as u8),
     });
-    let mut started = Started::new(&settings, status, console, hooks, signals, opened.copies)
-        .map_err(os("opening the control thread's poll"))?;
+    let mut started = Started::new(
+        &settings,
+        status,
+        console,
+        hooks,
+        signals,
+        opened.copies,
+        files,
+    )
+    .map_err(os("opening the control thread's poll"))?;
     let make = Arc::new(make);
     let crew = drivers
         .into_iter()
@@ -269,6 +279,7 @@ fn open_listeners(
     settings: &ServerSettings,
     placement: &Placement,
     listeners: &[(ListenAddr, GateKind)],
+    files: &mut SocketFiles,
 ) -> Result<Opened, StartError> {
     let loops = placement.loops.len();
     let mut opened = Opened {
@@ -287,6 +298,9 @@ fn open_listeners(
             reuse_port: is_shared && loops > 1,
         };
         let group = listen_group(addr, count, &options).map_err(StartError::Listen)?;
+        if let ListenAddr::Unix(path) = addr {
+            files.0.push(path.clone());
+        }
         if is_shared && settings.accept == AcceptMode::ReuseportCpu && loops > 1 {
             let cores: Vec<_> = placement.loops.iter().flatten().copied().collect();
             attach_cpu_filter(&group[0], &cores)

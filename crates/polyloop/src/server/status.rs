@@ -63,7 +63,7 @@ impl Life {
     }
 }
 
-/// See the module's documentation.
+/// See the module's documentation. Whoever keeps it after the end keeps one descriptor for each loop, its waker.
 #[derive(Debug)]
 pub struct Status {
     /// What each loop publishes.
