@@ -13,6 +13,11 @@
 //! `polyloop-server`. Tests run one at a time (see [`harness::Site`]), since they count the descriptors and threads
 //! of the process.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report; clippy exempts test functions alone"
+)]
+
 mod bytes;
 mod handlers;
 mod harness;
