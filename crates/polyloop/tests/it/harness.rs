@@ -12,8 +12,8 @@
 use polyloop::server::MakeFactory;
 use polyloop::telemetry::{Numbers, Phase};
 use polyloop::{
-    AcceptMode, Accepted, CloseReason, Ctx, Ended, Handler, Input, Running, Server, ServerSettings,
-    Status, Verdict,
+    AcceptMode, Accepted, CloseReason, Ctx, Ended, Handler, Input, Life, Running, Server,
+    ServerSettings, Status, Verdict,
 };
 use polyloop_sys::Stream;
 use std::io::{Read, Write};
@@ -254,6 +254,7 @@ impl Site {
 
     /// Waits for the end that has been ordered; nothing may be left of the server.
     pub(crate) fn join(mut self) -> Ended {
+        eventually("the server ends", || self.status().life() == Life::Ended);
         let ended = self.running.take().unwrap().join();
         eventually_is(
             "what the process holds without the server",

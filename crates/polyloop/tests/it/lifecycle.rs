@@ -14,6 +14,9 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// A drain that the test does not live to see the end of: who ends in time, ended because nobody was left.
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn tuned(tuning: Tuning) -> ServerSettings {
     ServerSettings {
         tuning,
@@ -110,7 +113,10 @@ fn a_peer_that_never_finishes_is_not_waited_for_longer_than_the_linger_timeout()
 fn a_drain_lets_conversations_end_and_takes_no_new_ones() {
     // Goal: draining tells every handler, waits for the connections, and refuses new ones. Method: twenty connections
     // over two loops; their handlers say good-bye; the clients read it to the end.
-    let site = polite(settings(2));
+    let site = polite(ServerSettings {
+        drain: HOUR,
+        ..settings(2)
+    });
     let mut streams: Vec<_> = (0..20).map(|_| site.connect()).collect();
     eventually("all are in", || site.status().live() == 20);
     let addr = site.addr();
@@ -151,7 +157,7 @@ fn what_is_left_at_the_drain_deadline_is_cut_and_told() {
 fn a_second_order_while_draining_stops_at_once() {
     // Goal: stop overtakes a drain that would take an hour. Method: drain with clients that stay, then stop.
     let site = echo(ServerSettings {
-        drain: Duration::from_secs(3600),
+        drain: HOUR,
         ..settings(2)
     });
     let mut streams: Vec<_> = (0..4).map(|_| site.connect()).collect();
@@ -210,7 +216,10 @@ fn who_waits_in_the_queue_when_a_drain_begins_is_still_served() {
     let gate = Arc::new(Mutex::new(gate));
     let server = Server::new(move |_: Accepted| Late(Arc::clone(&gate)));
     let server = server.listen(ANY_PORT).unwrap();
-    let site = Site::start(server.settings(settings(1)));
+    let site = Site::start(server.settings(ServerSettings {
+        drain: HOUR,
+        ..settings(1)
+    }));
     let mut streams = vec![site.connect()];
     streams[0].write_all(b"x").unwrap();
     let board = Arc::clone(&site.status().boards[0]);
