@@ -1,2 +1,47 @@
 //! The `polyloop` binary.
-fn main() {}
+//!
+//! ```text
+//!   args (what was typed) -> settings (checked, complete) -> serve -> exit code
+//!                                                              |
+//!       startup (first words)   report (lines, dump)   echo + admin (connections)   logging (never waits)
+//! ```
+//!
+//! Exit codes: 0 every connection ended by itself, 1 the server could not start or a loop died, 2 the command line is
+//! wrong, 3 connections were cut (at the drain's deadline, or by a second signal).
+
+mod admin;
+mod args;
+mod echo;
+mod exit;
+mod logging;
+mod metrics;
+mod on_core;
+mod process;
+mod quantiles;
+mod report;
+mod serve;
+mod settings;
+mod startup;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    process::note_start();
+    let Cli { command } = Cli::parse();
+    let Command::Echo(args) = command;
+    match settings::resolve(*args) {
+        Ok(settings) => serve::serve(settings).into(),
+        Err(error) => {
+            let mut command = Cli::command();
+            // In the same form as the mistakes that the parser finds itself. A closed standard error changes nothing.
+            let _ = command.error(ErrorKind::ArgumentConflict, error).print();
+            Exit::Usage.into()
+        }
+    }
+}

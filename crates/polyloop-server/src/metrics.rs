@@ -1,0 +1,391 @@
+//! Every number, in the text format of Prometheus (version 0.0.4).
+//!
+//! The one idea: a family is opened once, with its help and type, and then gets its samples, loop by loop; the type
+//! [`Family`] makes another order impossible. Nothing is aggregated: sums are the reader's.
+//!
+//! A counter of a loop that is called `accepted` in code and documentation is `polyloop_accepted_total` here, with the
+//! label `loop`. Times in histograms are summaries in seconds; a maximum since the start is quantile 1.
+
+use std::fmt::{self, Write as _};
+
+use polyloop::hist::AtomicHistogram;
+use polyloop::offload::PoolStats;
+use polyloop::telemetry::{Kind, LoopBoard};
+use polyloop::{CloseReason, GateKind, Life, Status};
+
+use crate::process::Process;
+use crate::quantiles::{QUANTILES, Reader};
+
+/// The content type of the format.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Renders everything. It copies histograms and reads /proc: not for a loop.
+pub(crate) fn render(status: &Status, log_lines_dropped: u64) -> String {
+    let mut page = Page::default();
+    server(&mut page, status, log_lines_dropped);
+    process(&mut page, status);
+    loops(&mut page, status);
+    closes(&mut page, status);
+    let mut reader = Reader::new();
+    loop_summaries(&mut page, status, &mut reader);
+    pools(&mut page, status, &mut reader);
+    page.text
+}
+
+fn server(page: &mut Page, status: &Status, log_lines_dropped: u64) {
+    page.family("build_info", Type::Gauge, "1, with the version as a label.")
+        .sample(&[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    let mut life = page.family(
+        "life",
+        Type::Gauge,
+        "1 for where the server stands, else 0.",
+    );
+    for at in [Life::Starting, Life::Serving, Life::Draining, Life::Ended] {
+        life.sample(&[("state", &at.name())], u8::from(status.life() == at));
+    }
+    page.family("uptime_seconds", Type::Gauge, "Seconds since the start.")
+        .sample(&[], seconds(status.uptime_ns()));
+    page.family("loops", Type::Gauge, "Number of loops.")
+        .sample(&[], status.boards.len());
+    let mut listeners = page.family("listener_info", Type::Gauge, "1 for each listener.");
+    for listener in &status.listeners {
+        let kind = match listener.kind {
+            GateKind::Service => "service",
+            GateKind::Admin { .. } => "admin",
+        };
+        let labels: Labels<'_> = &[
+            ("listener", &listener.index),
+            ("addr", &listener.addr),
+            ("kind", &kind),
+        ];
+        listeners.sample(labels, 1);
+    }
+    page.family("permits_in_use", Type::Gauge, "Connection permits in use.")
+        .sample(&[], status.permits.in_use());
+    page.family(
+        "permits_cap",
+        Type::Gauge,
+        "Connections that may be open at once.",
+    )
+    .sample(&[], status.permits.cap());
+    page.family(
+        "permits_resumed",
+        Type::Counter,
+        "Times a loop that waited for a permit was told to go on.",
+    )
+    .sample(&[], status.permits.resumed());
+    page.family(
+        "descriptors_reserved",
+        Type::Gauge,
+        "Descriptors that are not for connections.",
+    )
+    .sample(&[], status.descriptors.reserve);
+    page.family(
+        "log_lines_dropped",
+        Type::Counter,
+        "Lines for standard error that it did not take.",
+    )
+    .sample(&[], log_lines_dropped);
+}
+
+/// The names that Prometheus clients in all languages use, so that common dashboards work.
+fn process(page: &mut Page, status: &Status) {
+    let process = Process::read();
+    let mut single = |name, kind, help, value: Option<f64>| {
+        if let Some(value) = value {
+            page.foreign_family(name, kind, help).sample(&[], value);
+        }
+    };
+    let help = "Processor time of all threads, in seconds.";
+    single(
+        "process_cpu_seconds",
+        Type::Counter,
+        help,
+        process.cpu_seconds,
+    );
+    let help = "Open descriptors.";
+    let open = process.descriptors_open.map(|count| count as f64);
+    single("process_open_fds", Type::Gauge, help, open);
+    let help = "Limit of open descriptors.";
+    let limit = status.descriptors.limit.soft as f64;
+    single("process_max_fds", Type::Gauge, help, Some(limit));
+    let help = "Memory in use.";
+    let resident = process.resident_bytes.map(|bytes| bytes as f64);
+    single("process_resident_memory_bytes", Type::Gauge, help, resident);
+    let help = "Start of the process, in seconds since 1970.";
+    let started = process.started_unix_seconds;
+    single(
+        "process_start_time_seconds",
+        Type::Gauge,
+        help,
+        Some(started),
+    );
+}
+
+fn loops(page: &mut Page, status: &Status) {
+    let numbers: Vec<Vec<u64>> = status.boards.iter().map(|board| values(board)).collect();
+    let mut at = 0;
+    status.boards[0].numbers.each(|name, kind, help, _| {
+        let kind = match kind {
+            Kind::Counter => Type::Counter,
+            Kind::Gauge => Type::Gauge,
+        };
+        let mut family = page.family(name, kind, help);
+        for (index, numbers) in numbers.iter().enumerate() {
+            family.sample(&[("loop", &index)], numbers[at]);
+        }
+        at += 1;
+    });
+    let mut each = |name, kind, help, value: &dyn Fn(usize, &LoopBoard) -> u64| {
+        let mut family = page.family(name, kind, help);
+        for (index, board) in status.boards.iter().enumerate() {
+            family.sample(&[("loop", &index)], value(index, board));
+        }
+    };
+    let help = "Live connections and those on their way: what spreading compares.";
+    each("load", Type::Gauge, help, &|_, board| board.load());
+    let help = "1 while the watchdog holds the loop to be stuck.";
+    each("stuck", Type::Gauge, help, &|_, board| {
+        u64::from(board.is_stuck())
+    });
+    let help = "Wake-ups that others sent.";
+    each("rings", Type::Counter, help, &|index, _| {
+        status.rings(index)
+    });
+    let help = "1, with the core (- if not pinned) and the thread as labels.";
+    let mut info = page.family("loop_info", Type::Gauge, help);
+    for (index, core) in status.placement.loops.iter().enumerate() {
+        let core = core.map_or_else(|| "-".to_owned(), |core| core.to_string());
+        let thread = status.boards[index]
+            .thread_id
+            .load(std::sync::atomic::Ordering::Relaxed);
+        info.sample(&[("loop", &index), ("core", &core), ("thread", &thread)], 1);
+    }
+}
+
+/// The plain numbers of a loop, in the order of [`Numbers::each`](polyloop::telemetry::Numbers::each).
+fn values(board: &LoopBoard) -> Vec<u64> {
+    let mut values = Vec::new();
+    board.numbers.each(|_, _, _, value| values.push(value));
+    values
+}
+
+fn closes(page: &mut Page, status: &Status) {
+    let help = "Closed connections, by reason and by who caused it.";
+    let mut family = page.family("closed", Type::Counter, help);
+    for (index, board) in status.boards.iter().enumerate() {
+        for (reason, count) in board.closes.iter().enumerate() {
+            let name = CloseReason::NAMES[reason];
+            let initiator = CloseReason::initiator_of(reason).name();
+            let labels: Labels<'_> = &[
+                ("loop", &index),
+                ("reason", &name),
+                ("initiator", &initiator),
+            ];
+            family.sample(labels, count.value());
+        }
+    }
+}
+
+fn loop_summaries(page: &mut Page, status: &Status, reader: &mut Reader) {
+    type Pick = fn(&LoopBoard) -> &AtomicHistogram;
+    let families: [(&str, &str, f64, Pick); 4] = [
+        (
+            "turn_seconds",
+            "A whole turn without its poll.",
+            NS,
+            |board| &board.turn_time,
+        ),
+        (
+            "handler_seconds",
+            "One dispatch, one in 64 is timed.",
+            NS,
+            |board| &board.handler_time,
+        ),
+        (
+            "inbox_wait_seconds",
+            "From hand-over or sending to taking.",
+            NS,
+            |board| &board.inbox_wait,
+        ),
+        ("poll_events", "Events per poll.", 1.0, |board| {
+            &board.poll_events
+        }),
+    ];
+    for (name, help, unit, pick) in families {
+        let mut family = page.family(name, Type::Summary, help);
+        for (index, board) in status.boards.iter().enumerate() {
+            family.summary(("loop", &index), pick(board), unit, reader);
+        }
+    }
+}
+
+fn pools(page: &mut Page, status: &Status, reader: &mut Reader) {
+    type Pick = fn(&PoolStats) -> u64;
+    let families: [(&str, Type, &str, Pick); 7] = [
+        (
+            "pool_submitted",
+            Type::Counter,
+            "Jobs taken by a pool.",
+            |stats| stats.submitted,
+        ),
+        (
+            "pool_refused",
+            Type::Counter,
+            "Jobs given back because the pool was full.",
+            |stats| stats.refused,
+        ),
+        (
+            "pool_done",
+            Type::Counter,
+            "Jobs that ran to their end.",
+            |stats| stats.done,
+        ),
+        (
+            "pool_panicked",
+            Type::Counter,
+            "Jobs that panicked.",
+            |stats| stats.panicked,
+        ),
+        (
+            "pool_dropped",
+            Type::Counter,
+            "Jobs dropped unrun by the end.",
+            |stats| stats.dropped,
+        ),
+        (
+            "pool_queued",
+            Type::Gauge,
+            "Jobs waiting for a thread.",
+            |stats| stats.queued,
+        ),
+        ("pool_running", Type::Gauge, "Jobs running.", |stats| {
+            stats.running
+        }),
+    ];
+    for (name, kind, help, pick) in families {
+        let mut family = page.family(name, kind, help);
+        for (id, pool) in status.pools.iter() {
+            family.sample(&[("pool", &pool)], pick(&status.pools.stats(id)));
+        }
+    }
+    let mut family = page.family(
+        "pool_wait_seconds",
+        Type::Summary,
+        "How long jobs waited for a thread.",
+    );
+    for (id, pool) in status.pools.iter() {
+        family.summary(("pool", &pool), status.pools.queue_wait(id), NS, reader);
+    }
+    let mut family = page.family("pool_run_seconds", Type::Summary, "How long jobs ran.");
+    for (id, pool) in status.pools.iter() {
+        family.summary(("pool", &pool), status.pools.run_time(id), NS, reader);
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 * NS
+}
+
+/// Seconds in a nanosecond.
+const NS: f64 = 1e-9;
+
+/// The page as far as it is written.
+#[derive(Debug, Default)]
+struct Page {
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Counter,
+    Gauge,
+    Summary,
+}
+
+/// Names and values.
+type Labels<'a> = &'a [(&'a str, &'a dyn fmt::Display)];
+
+/// One family, while it gets its samples.
+struct Family<'a> {
+    text: &'a mut String,
+    name: String,
+}
+
+impl Page {
+    /// Opens a family of ours: its name gets our prefix, and a counter its suffix.
+    fn family(&mut self, name: &str, kind: Type, help: &str) -> Family<'_> {
+        self.foreign_family(&format!("polyloop_{name}"), kind, help)
+    }
+
+    fn foreign_family(&mut self, name: &str, kind: Type, help: &str) -> Family<'_> {
+        let (suffix, kind) = match kind {
+            Type::Counter => ("_total", "counter"),
+            Type::Gauge => ("", "gauge"),
+            Type::Summary => ("", "summary"),
+        };
+        let name = format!("{name}{suffix}");
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let text = &mut self.text;
+        Family { text, name }
+    }
+}
+
+impl Family<'_> {
+    fn sample(&mut self, labels: Labels<'_>, value: impl fmt::Display) {
+        self.write("", labels, &value);
+    }
+
+    fn summary(
+        &mut self,
+        label: (&str, &dyn fmt::Display),
+        histogram: &AtomicHistogram,
+        unit: f64,
+        reader: &mut Reader,
+    ) {
+        let reading = reader.read(histogram);
+        for (at, (_, quantile)) in QUANTILES.iter().enumerate() {
+            // The format's way to say that there is none yet.
+            let value = reading
+                .values
+                .map_or(f64::NAN, |values| values[at] as f64 * unit);
+            self.write("", &[label, ("quantile", quantile)], &value);
+        }
+        self.write("_sum", &[label], &(reading.sum as f64 * unit));
+        self.write("_count", &[label], &reading.count);
+    }
+
+    fn write(&mut self, suffix: &str, labels: Labels<'_>, value: &dyn fmt::Display) {
+        self.text.push_str(&self.name);
+        self.text.push_str(suffix);
+        for (at, (name, value)) in labels.iter().enumerate() {
+            self.text.push(if at == 0 { '{' } else { ',' });
+            let _ = write!(self.text, "{name}=\"{}\"", Escaped(*value));
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+}
+
+/// A label's value: a unix socket's path may hold anything.
+struct Escaped<'a>(&'a dyn fmt::Display);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Runs a server from its settings, and says how it ended.
+
+use std::fmt;
+use std::sync::Arc;
+
+use polyloop::{Ended, EndedBy, GateKind, LoopInfo, Server, StartError};
+use polyloop_core::placement::PlacementError;
+use polyloop_core::units::format_duration;
+use polyloop_sys::{ListenAddr, net};
+
+use crate::admin::{self, HostRule, Site, VISITORS_MAX};
+use crate::echo::Conns;
+use crate::exit::Exit;
+use crate::logging::{Log, Talk};
+use crate::report::{Reporter, dump};
+use crate::settings::Settings;
+use crate::startup;
+
+/// Serves until told to end.
+pub(crate) fn serve(settings: Settings) -> Exit {
+    let log = Log::start(settings.log);
+    let drain = settings.server.drain;
+    let exit = match run(settings, log.talk()) {
+        Ok(ended) => {
+            log.talk().say(&format!(
+                "stopped: {}\n",
+                Epitaph {
+                    ended: &ended,
+                    drain
+                }
+            ));
+            Exit::of(&ended)
+        }
+        Err(error) => {
+            log.talk()
+                .say(&format!("polyloop: {}\n", NotStarted(&error)));
+            Exit::Failed
+        }
+    };
+    log.finish();
+    exit
+}
+
+fn run(settings: Settings, talk: &Talk) -> Result<Ended, StartError> {
+    let factories = factories(&settings, talk);
+    let mut server = Server::with_factories(factories).settings(settings.server.clone());
+    for addr in &settings.listen {
+        server = server.listen_on(addr.clone(), GateKind::Service);
+    }
+    if let Some(addr) = &settings.admin {
+        let kind = GateKind::Admin {
+            connections_max: VISITORS_MAX,
+        };
+        server = server.listen_on(addr.clone(), kind);
+    }
+    if let Some(interval) = settings.report {
+        let (talk, mut reporter) = (talk.clone(), Reporter::new());
+        server = server.on_report(interval, move |status| talk.say(&reporter.line(status)));
+    }
+    let dump_talk = talk.clone();
+    let start_talk = talk.clone();
+    server
+        .on_dump(move |status| dump_talk.say(&dump(status, dump_talk.dropped().count())))
+        .on_started(move |status| {
+            let somaxconn = net::somaxconn().ok();
+            start_talk.say(&startup::block(&settings, status, somaxconn));
+            startup::announce(status);
+        })
+        .run()
+}
+
+/// Makes the factory of each loop, on its thread.
+fn factories(
+    settings: &Settings,
+    talk: &Talk,
+) -> impl Fn(LoopInfo) -> Conns + Send + Sync + 'static + use<> {
+    // The admin listener comes after those of the service.
+    let admin_listener = settings.admin.as_ref().map(|_| settings.listen.len());
+    let host_rule = settings
+        .admin
+        .as_ref()
+        .map_or(HostRule::AddressOnly, host_rule);
+    let dropped = talk.dropped().clone();
+    move |info: LoopInfo| {
+        admin::open_site(Arc::new(Site {
+            status: info.status,
+            dropped: dropped.clone(),
+            host_rule,
+        }));
+        Conns { admin_listener }
+    }
+}
+
+fn host_rule(admin: &ListenAddr) -> HostRule {
+    match admin {
+        ListenAddr::Tcp(_) | ListenAddr::TcpAny(_) if admin.is_local_only() => {
+            HostRule::AddressOnly
+        }
+        ListenAddr::Tcp(_) | ListenAddr::TcpAny(_) | ListenAddr::Unix(_) => HostRule::Any,
+    }
+}
+
+/// What kept the server from starting, with the flag that decides it.
+struct NotStarted<'a>(&'a StartError);
+
+impl fmt::Display for NotStarted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flag = match self.0 {
+            StartError::Placement(PlacementError::CoreNotAllowed { .. }) => "--cores: ",
+            StartError::Placement(_) => "--loops: ",
+            StartError::NotPinned { .. } => "--accept ",
+            StartError::NoLoopOnCore { .. } => "--on-core: ",
+            StartError::Descriptors(_) => "--max-connections: ",
+            _ => "",
+        };
+        write!(f, "{flag}{}", self.0)
+    }
+}
+
+/// How the server ended, for the last line.
+struct Epitaph<'a> {
+    ended: &'a Ended,
+    drain: std::time::Duration,
+}
+
+impl fmt::Display for Epitaph<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ended {
+            by,
+            cut,
+            loops_failed,
+            jobs_dropped,
+            took,
+        } = self.ended;
+        let connections = if *cut == 1 {
+            "connection"
+        } else {
+            "connections"
+        };
+        let took = format_duration(*took);
+        match by {
+            EndedBy::Drain if *cut == 0 => write!(f, "drained in {took}, 0 connections cut")?,
+            EndedBy::Drain => {
+                let drain = format_duration(self.drain);
+                write!(f, "{cut} {connections} cut at the drain deadline ({drain})")?;
+            }
+            EndedBy::Stop => write!(
+                f,
+                "{cut} {connections} cut by a second signal, {took} after the first"
+            )?,
+            EndedBy::LoopFailed => write!(f, "a loop died, {cut} {connections} cut")?,
+        }
+        if *jobs_dropped > 0 {
+            let jobs = if *jobs_dropped == 1 { "job" } else { "jobs" };
+            write!(f, ", {jobs_dropped} offload {jobs} dropped")?;
+        }
+        for failure in loops_failed {
+            write!(f, "; {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn ended(by: EndedBy, cut: usize) -> Ended {
+        Ended {
+            by,
+            cut,
+            loops_failed: Vec::new(),
+            jobs_dropped: 0,
+            took: Duration::from_millis(1200),
+        }
+    }
+
+    fn told(ended: &Ended) -> String {
+        let drain = Duration::from_secs(30);
+        Epitaph { ended, drain }.to_string()
+    }
+
+    #[test]
+    fn the_last_line_says_what_was_left() {
+        // Goal: who ended it and what it cost, in one line. Method: each way to end.
+        assert_eq!(
+            told(&ended(EndedBy::Drain, 0)),
+            "drained in 1.2s, 0 connections cut"
+        );
+        assert_eq!(
+            told(&ended(EndedBy::Drain, 3)),
+            "3 connections cut at the drain deadline (30s)"
+        );
+        assert_eq!(
+            told(&ended(EndedBy::Stop, 1)),
+            "1 connection cut by a second signal, 1.2s after the first"
+        );
+        let failed = Ended {
+            loops_failed: vec!["loop 1 panicked: oh".to_owned()],
+            jobs_dropped: 2,
+            ..ended(EndedBy::LoopFailed, 5)
+        };
+        assert_eq!(
+            told(&failed),
+            "a loop died, 5 connections cut, 2 offload jobs dropped; loop 1 panicked: oh"
+        );
+    }
+
+    #[test]
+    fn a_failed_start_names_the_flag() {
+        // Goal: the operator knows what to change. Method: errors that only the machine can decide.
+        let allowed = vec![0, 1];
+        let error = StartError::Placement(PlacementError::CoreNotAllowed { core: 99, allowed });
+        let text = NotStarted(&error).to_string();
+        assert!(text.starts_with("--cores: core 99 is not among"), "{text}");
+        let reason = "not pinned, as asked".to_owned();
+        let text = NotStarted(&StartError::NotPinned { reason }).to_string();
+        assert!(text.starts_with("--accept reuseport-cpu needs"), "{text}");
+    }
+
+    #[test]
+    fn only_loopback_checks_the_host() {
+        // Goal: rebinding is checked where browsers could be misled, and nowhere else. Method: a table.
+        for (addr, rule) in [
+            ("127.0.0.1:1", HostRule::AddressOnly),
+            ("[::1]:1", HostRule::AddressOnly),
+            ("unix:/x", HostRule::Any),
+            (":1", HostRule::Any),
+            ("10.0.0.1:1", HostRule::Any),
+        ] {
+            assert_eq!(host_rule(&addr.parse().unwrap()), rule, "{addr}");
+        }
+    }
+}
