@@ -41,6 +41,7 @@ use polyloop_core::runqueue::RunQueue;
 use polyloop_core::slots::{INDEX_MAX, Key, Slots};
 use polyloop_core::wheel::Wheel;
 use session::{LegFlags, Session, SessionFlags};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,6 @@ pub use accept::{Choice, Gate, GateKind, Spreading};
 pub(crate) type MessageOf<F> = <<F as Factory>::Handler as Handler>::Message;
 
 /// One loop. See the module's documentation.
-#[derive(Debug)]
 pub struct Dispatcher<D: Driver, F: Factory> {
     driver: D,
     factory: F,
@@ -78,6 +78,16 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     dispatches: u32,
     /// When the last poll returned and when it was entered, for the busy share.
     turn_started_ns: u64,
+}
+
+impl<D: Driver, F: Factory> fmt::Debug for Dispatcher<D, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("index", &self.hub.index)
+            .field("live", &self.sessions.len())
+            .field("life", &self.life)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the loop is living towards.
@@ -218,6 +228,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         &mut self.driver
     }
 
+    /// When the loop wants its next turn even if nothing happens, on the driver's clock: 0 is at once, since something was
+    /// left over; `None` is never. For those who turn a loop themselves.
+    #[must_use]
+    pub fn next_wake_ns(&self) -> Option<u64> {
+        if self.has_leftovers() {
+            Some(0)
+        } else {
+            self.next_deadline_ns()
+        }
+    }
+
     /// Whether a poll now would not sleep.
     fn has_leftovers(&self) -> bool {
         !self.runqueue.is_empty()
@@ -225,7 +246,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             || !self.connect_failures.is_empty()
             || self.acceptor.has_ready_gate()
             || self.post.has_work()
-            || matches!(self.life, Life::Draining { told, .. } if told < self.sessions.index_end())
+            || self.owes_drain_step()
+    }
+
+    /// A loop that drains has sessions to tell of it, or none left and is to end.
+    fn owes_drain_step(&self) -> bool {
+        match self.life {
+            Life::Draining { told, .. } => {
+                told < self.sessions.index_end() || self.sessions.is_empty()
+            }
+            Life::Serving | Life::Ended(_) => false,
+        }
     }
 
     /// Waits for the driver, and notes what it says. Returns whether the wait was allowed to sleep.
