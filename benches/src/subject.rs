@@ -120,11 +120,18 @@ impl Server {
         }
         host::send_signal(self.pid(), Signal::TERM)?;
         let start = Instant::now();
+        let mut asked_twice = false;
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
                 let words = self.last_words();
                 ensure!(ended_well(status), "{}: {status}{words}", self.name);
                 return Ok(());
+            }
+            // The load's connections may be open still, and a server that drains waits for them: the second signal says
+            // that nobody needs them.
+            if !asked_twice && start.elapsed() > DRAIN_PATIENCE {
+                asked_twice = true;
+                host::send_signal(self.pid(), Signal::TERM)?;
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -173,9 +180,17 @@ impl Drop for Server {
     }
 }
 
+/// What polyloop answers when connections were open to the end.
+const ENDED_WITH_CUTS: i32 = 3;
+
+/// How long a server may drain before it is told a second time.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(200);
+
 fn ended_well(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
-    status.success() || status.signal() == Some(Signal::TERM.as_raw())
+    status.success()
+        || status.code() == Some(ENDED_WITH_CUTS)
+        || status.signal() == Some(Signal::TERM.as_raw())
 }
 
 /// Reads to the end; sends the address of each line that names one.

@@ -417,7 +417,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 }
                 Attempt::Drained
             }
-            AcceptAction::Retry => Attempt::Again,
+            AcceptAction::Retry => {
+                // A turn that a signal spoilt is not a turn for nothing.
+                self.progress = true;
+                Attempt::Again
+            }
             AcceptAction::Skip => {
                 self.progress = true;
                 self.board.numbers.accept_errors.add(1);

@@ -331,7 +331,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 pass.interrupts += 1;
                 Step::More
             }
-            IoAction::Retry => Step::Enough,
+            IoAction::Retry => {
+                self.progress = true;
+                Step::Enough
+            }
             IoAction::Done => {
                 if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
                     leg.flags.clear(LegFlags::READABLE.with(LegFlags::FIN_HINT));

@@ -1,0 +1,301 @@
+//! The driver of one simulated loop.
+
+use crate::world::{State, World};
+use polyloop::bell::Wake;
+use polyloop::driver::{Driver, Event, Interest, Ready};
+use polyloop::{PeerAddr, Token};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the crate's documentation.
+#[derive(Debug)]
+pub struct SimDriver {
+    pub(crate) world: World,
+    pub(crate) poller: usize,
+}
+
+/// A connected socket. Dropping it closes nothing, so that a loop which forgets one is found out.
+#[derive(Debug)]
+pub struct SimStream(u32);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct SimListener(pub(crate) u32);
+
+impl SimListener {
+    /// What clients connect to.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+struct SimWaker {
+    world: World,
+    poller: usize,
+}
+
+impl Wake for SimWaker {
+    fn wake(&self) -> io::Result<()> {
+        self.world.lock().pollers[self.poller].is_rung = true;
+        Ok(())
+    }
+}
+
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const EPIPE: i32 = 32;
+const ECONNABORTED: i32 = 103;
+const ENOBUFS: i32 = 105;
+const ECONNREFUSED: i32 = 111;
+
+fn errno<T>(errno: i32) -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+impl State {
+    fn interrupt(&mut self) -> io::Result<()> {
+        if self.fires(|faults| faults.interrupts) {
+            errno(EINTR)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Driver for SimDriver {
+    type Stream = SimStream;
+    type Listener = SimListener;
+
+    fn now(&mut self) -> u64 {
+        self.world.lock().now_ns
+    }
+
+    fn poll(
+        &mut self,
+        _timeout: Option<Duration>,
+        events_max: usize,
+        events: &mut Vec<Event>,
+    ) -> io::Result<()> {
+        // Nobody waits here: the simulation turns a loop when it has something to do.
+        let mut state = self.world.lock();
+        let poller = &mut state.pollers[self.poller];
+        if std::mem::take(&mut poller.is_rung) {
+            events.push(Event {
+                token: Token::WAKER,
+                ready: Ready::READABLE,
+            });
+        }
+        let count = poller
+            .events
+            .len()
+            .min(events_max - events.len().min(events_max));
+        events.extend(poller.events.drain(..count));
+        Ok(())
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(SimWaker {
+            world: self.world.clone(),
+            poller: self.poller,
+        })
+    }
+
+    fn resume_listener(&mut self, listener: &mut SimListener, token: Token) -> io::Result<()> {
+        let mut state = self.world.lock();
+        let watch = crate::socket::Watch {
+            poller: self.poller,
+            token,
+            interest: Interest::Read,
+        };
+        let Some(known) = state.listeners.get_mut(&listener.0) else {
+            return errno(ENOMEM);
+        };
+        known.watch = Some(watch);
+        if !known.queue.is_empty() {
+            state.tell(Some(watch), Ready::READABLE);
+        }
+        Ok(())
+    }
+
+    fn pause_listener(&mut self, listener: &mut SimListener) -> io::Result<()> {
+        if let Some(known) = self.world.lock().listeners.get_mut(&listener.0) {
+            known.watch = None;
+        }
+        Ok(())
+    }
+
+    fn close_listener(&mut self, listener: SimListener) {
+        let mut state = self.world.lock();
+        if let Some(closed) = state.listeners.remove(&listener.0) {
+            for waiting in closed.queue {
+                state.close(waiting, true);
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: &mut SimListener) -> io::Result<(SimStream, PeerAddr)> {
+        let mut state = self.world.lock();
+        state.interrupt()?;
+        let is_full = state.owned >= state.descriptors_max;
+        let fails = state.fires(|faults| faults.accept_errors);
+        let lucky = state.random.below(5);
+        let Some(known) = state.listeners.get_mut(&listener.0) else {
+            return errno(EAGAIN);
+        };
+        if known.queue.is_empty() {
+            return errno(EAGAIN);
+        }
+        if is_full {
+            return errno(EMFILE);
+        }
+        if fails {
+            return errno([ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM][lucky]);
+        }
+        let Some(id) = known.queue.pop_front() else {
+            return errno(EAGAIN);
+        };
+        state.owned += 1;
+        let peer = std::net::SocketAddr::from(([10, 0, (id >> 8) as u8, id as u8], 1024));
+        Ok((SimStream(id), PeerAddr::from(peer)))
+    }
+
+    fn connect(&mut self, to: &PeerAddr) -> io::Result<SimStream> {
+        // The port of an address is the listener's number: 127.0.0.1:7 is listener 7.
+        let port = u32::from(to.port().unwrap_or(0));
+        let mut state = self.world.lock();
+        if state.owned >= state.descriptors_max {
+            return errno(EMFILE);
+        }
+        let (near, far) = state.pair();
+        state.owned += 1;
+        let watch = state.listeners.get_mut(&port).map(|listener| {
+            listener.queue.push_back(far);
+            listener.watch
+        });
+        match watch {
+            Some(watch) => state.tell(watch, Ready::READABLE),
+            None => {
+                state.sockets.remove(&far);
+                if let Some(socket) = state.sockets.get_mut(&near) {
+                    socket.peer = None;
+                    socket.error = Some(ECONNREFUSED);
+                }
+            }
+        }
+        Ok(SimStream(near))
+    }
+
+    fn register(
+        &mut self,
+        stream: &mut SimStream,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let mut state = self.world.lock();
+        if state.fires(|faults| faults.register_errors) {
+            return errno(ENOSPC);
+        }
+        state.watch(stream.0, self.poller, token, interest);
+        Ok(())
+    }
+
+    fn set_interest(
+        &mut self,
+        stream: &mut SimStream,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.world
+            .lock()
+            .watch(stream.0, self.poller, token, interest);
+        Ok(())
+    }
+
+    fn read(&mut self, stream: &mut SimStream, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.world.lock();
+        state.interrupt()?;
+        let bytes = state.receive(stream.0, buffer.len());
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        let Some(socket) = state.sockets.get_mut(&stream.0) else {
+            return errno(EPIPE);
+        };
+        match (bytes.len(), socket.error.take(), socket.has_fin) {
+            (0, Some(error), _) => errno(error),
+            (0, None, true) => Ok(0),
+            (0, None, false) => errno(EAGAIN),
+            (count, error, _) => {
+                socket.error = error;
+                Ok(count)
+            }
+        }
+    }
+
+    fn write(&mut self, stream: &mut SimStream, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.world.lock();
+        state.interrupt()?;
+        let Some(socket) = state.sockets.get(&stream.0) else {
+            return errno(EPIPE);
+        };
+        assert!(!socket.fin_sent, "a write after FIN");
+        if socket.peer.is_none() {
+            return errno(EPIPE);
+        }
+        let is_short = state.fires(|faults| faults.short_writes);
+        let offered = if is_short {
+            state.random.below(bytes.len() + 1)
+        } else {
+            bytes.len()
+        };
+        let count = state.send(stream.0, &bytes[..offered]);
+        if count < bytes.len() {
+            // The room that there was is an edge that comes at once, as if the peer had just read.
+            let has_room = count == offered;
+            let watch = state.watch_of(stream.0);
+            if has_room {
+                state.tell(watch, Ready::WRITABLE);
+            } else if let Some(socket) = state.sockets.get_mut(&stream.0) {
+                socket.is_blocked = true;
+            }
+        }
+        if count == 0 { errno(EAGAIN) } else { Ok(count) }
+    }
+
+    fn write_vectored(
+        &mut self,
+        stream: &mut SimStream,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        let bytes: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        self.write(stream, &bytes)
+    }
+
+    fn shutdown_write(&mut self, stream: &mut SimStream) -> io::Result<()> {
+        self.world.lock().finish(stream.0);
+        Ok(())
+    }
+
+    fn take_error(&mut self, stream: &mut SimStream) -> io::Result<Option<io::Error>> {
+        let mut state = self.world.lock();
+        let error = state
+            .sockets
+            .get_mut(&stream.0)
+            .and_then(|socket| socket.error.take());
+        Ok(error.map(io::Error::from_raw_os_error))
+    }
+
+    fn close_stream(&mut self, stream: SimStream, abort: bool) {
+        let mut state = self.world.lock();
+        state.owned -= 1;
+        state.close(stream.0, abort);
+    }
+}

@@ -1,0 +1,201 @@
+//! Loops that take turns on one thread, and the clock that moves when they all sleep.
+
+use crate::driver::{SimDriver, SimListener};
+use crate::world::World;
+use polyloop::driver::{Driver, Event, Ready};
+use polyloop::jobs::{Inline, Offload};
+use polyloop::{
+    Capacities, Choice, Console, Dispatcher, Factory, Gate, GateKind, Handler, LoopEnd, Spreading,
+    Tuning, Turn, WhenFull, wire,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The message type of a factory's handlers.
+type MessageOf<F> = <<F as Factory>::Handler as Handler>::Message;
+
+/// Turns without the clock moving after which a simulation is held to spin.
+const TURNS_MAX: usize = 1_000_000;
+
+/// A server in a world. See the crate's documentation.
+#[derive(Debug)]
+pub struct Sim<F: Factory> {
+    world: World,
+    loops: Vec<Dispatcher<SimDriver, F>>,
+    ends: Vec<Option<LoopEnd>>,
+    console: Console<SimDriver, MessageOf<F>>,
+    listeners: Vec<u32>,
+    /// The world's poll of the first loop; those of the others follow.
+    first_poller: usize,
+}
+
+impl<F: Factory> Sim<F> {
+    /// `loops` loops, each with a listener of its own, whose factories and ways to spread are made by index.
+    ///
+    /// # Panics
+    /// When a loop cannot be made, which no world without loops keeps from happening.
+    pub fn new(
+        world: &World,
+        loops: usize,
+        tuning: &Tuning,
+        capacities: Capacities,
+        when_full: WhenFull,
+        mut factory: impl FnMut(usize) -> F,
+        mut choice: impl FnMut(usize) -> Choice,
+    ) -> Self {
+        let drivers: Vec<_> = (0..loops).map(|_| world.driver()).collect();
+        let first_poller = drivers.first().map_or(0, |driver| driver.poller);
+        let wakers = drivers.iter().map(Driver::waker).collect();
+        let offload: Arc<dyn Offload> = Arc::new(Inline);
+        let (seats, console) = wire::<SimDriver, MessageOf<F>>(wakers, capacities, &offload);
+        let mut listeners = Vec::new();
+        let crew = drivers.into_iter().zip(seats).enumerate();
+        let loops = crew
+            .map(|(index, (driver, seat))| {
+                let listener: SimListener = world.listen();
+                listeners.push(listener.id());
+                let gates = vec![Gate {
+                    listener,
+                    index: 0,
+                    kind: GateKind::Service,
+                }];
+                let spreading = Spreading {
+                    choice: choice(index),
+                    when_full,
+                };
+                Dispatcher::new(
+                    driver,
+                    factory(index),
+                    tuning.clone(),
+                    seat,
+                    gates,
+                    spreading,
+                )
+                .unwrap_or_else(|error| panic!("loop {index}: {error}"))
+            })
+            .collect::<Vec<_>>();
+        let ends = loops.iter().map(|_| None).collect();
+        Self {
+            world: world.clone(),
+            loops,
+            ends,
+            console,
+            listeners,
+            first_poller,
+        }
+    }
+
+    /// What clients connect to: one listener for each loop.
+    #[must_use]
+    pub fn listeners(&self) -> &[u32] {
+        &self.listeners
+    }
+
+    /// Orders, boards, permits and mailers.
+    #[must_use]
+    pub const fn console(&self) -> &Console<SimDriver, MessageOf<F>> {
+        &self.console
+    }
+
+    /// How each loop ended, if it did.
+    #[must_use]
+    pub fn ends(&self) -> &[Option<LoopEnd>] {
+        &self.ends
+    }
+
+    /// The sum of a number over all loops.
+    pub fn sum(&self, number: impl Fn(&polyloop::telemetry::Numbers) -> u64) -> u64 {
+        self.console
+            .boards()
+            .iter()
+            .map(|board| number(&board.numbers))
+            .sum()
+    }
+
+    /// Turns every loop that has something to do, until none has, without the clock moving.
+    ///
+    /// # Panics
+    /// When that never happens: the loops spin.
+    pub fn settle(&mut self) {
+        let mut turns = 0;
+        loop {
+            self.disturb();
+            let due: Vec<usize> = (0..self.loops.len())
+                .filter(|&at| self.is_due(at))
+                .collect();
+            if due.is_empty() {
+                return;
+            }
+            for at in due {
+                turns += 1;
+                assert!(
+                    turns < TURNS_MAX,
+                    "{turns} turns at one instant: the loops spin"
+                );
+                self.turn(at);
+            }
+        }
+    }
+
+    /// Lets time pass, stopping wherever a loop wants to wake.
+    pub fn advance(&mut self, by: Duration) {
+        let by_ns = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let until_ns = self.world.now_ns().saturating_add(by_ns);
+        loop {
+            self.settle();
+            let alive = (0..self.loops.len()).filter(|&at| self.ends[at].is_none());
+            let next_ns = alive.filter_map(|at| self.loops[at].next_wake_ns()).min();
+            match next_ns {
+                Some(next_ns) if next_ns <= until_ns => self.world.lock().now_ns = next_ns,
+                _ => break,
+            }
+        }
+        self.world.lock().now_ns = until_ns;
+        self.settle();
+    }
+
+    fn turn(&mut self, at: usize) {
+        match self.loops[at].turn() {
+            Ok(Turn::Next) => {}
+            Ok(Turn::Ended(end)) => self.ends[at] = Some(end),
+            Err(error) => panic!("loop {at}: {error}"),
+        }
+    }
+
+    fn is_due(&self, at: usize) -> bool {
+        let wakes_at_ns = self.loops[at].next_wake_ns();
+        let state = self.world.lock();
+        let poller = &state.pollers[self.first_poller + at];
+        self.ends[at].is_none()
+            && (!poller.events.is_empty()
+                || poller.is_rung
+                || wakes_at_ns.is_some_and(|wakes_at_ns| wakes_at_ns <= state.now_ns))
+    }
+
+    /// Tells a loop, for once, something that is not so.
+    fn disturb(&self) {
+        let mut state = self.world.lock();
+        if !state.fires(|faults| faults.spurious_events) {
+            return;
+        }
+        let watched: Vec<_> = state
+            .sockets
+            .values()
+            .filter_map(|socket| socket.watch)
+            .collect();
+        if !watched.is_empty() {
+            let at = state.random.below(watched.len());
+            let event = Event {
+                token: watched[at].token,
+                ready: Ready::READABLE,
+            };
+            // Only together with other news: alone it would be a turn for nothing, and rightly counted as one.
+            let poller = &mut state.pollers[watched[at].poller];
+            if !poller.events.is_empty()
+                && poller.events.iter().all(|known| known.token != event.token)
+            {
+                poller.events.push_back(event);
+            }
+        }
+    }
+}

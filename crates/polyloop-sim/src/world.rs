@@ -1,0 +1,323 @@
+//! Everything outside of the loops: sockets, listeners, what the polls will say, and the time.
+
+use crate::client::Client;
+use crate::driver::{SimDriver, SimListener};
+use crate::faults::{Faults, Random};
+use crate::socket::{Socket, Watch, told};
+use polyloop::Token;
+use polyloop::driver::{Event, Interest, Ready};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that wait to be read at one end, unless told otherwise.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// See the module's documentation. Clones are the same world.
+#[derive(Debug, Clone)]
+pub struct World(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) now_ns: u64,
+    pub(crate) random: Random,
+    pub(crate) faults: Faults,
+    /// Descriptors that may be open at our end; the listeners do not count.
+    pub(crate) descriptors_max: usize,
+    pub(crate) sockets: BTreeMap<u32, Socket>,
+    pub(crate) listeners: BTreeMap<u32, Listener>,
+    pub(crate) pollers: Vec<Poller>,
+    /// Sockets at our end.
+    pub(crate) owned: usize,
+    next_id: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) queue: VecDeque<u32>,
+    pub(crate) watch: Option<Watch>,
+}
+
+/// One poll.
+#[derive(Debug, Default)]
+pub(crate) struct Poller {
+    /// What it will say, in order; edges for one token come together.
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) is_rung: bool,
+}
+
+impl World {
+    /// A world without faults.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with_faults(seed, Faults::default())
+    }
+
+    /// A world with faults.
+    #[must_use]
+    pub fn with_faults(seed: u64, faults: Faults) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            now_ns: 1_000_000_000,
+            random: Random::new(seed),
+            faults,
+            descriptors_max: usize::MAX,
+            sockets: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            pollers: Vec::new(),
+            owned: 0,
+            next_id: 0,
+        })))
+    }
+
+    /// The driver of one more loop.
+    #[must_use]
+    pub fn driver(&self) -> SimDriver {
+        let mut state = self.lock();
+        state.pollers.push(Poller::default());
+        SimDriver {
+            world: self.clone(),
+            poller: state.pollers.len() - 1,
+        }
+    }
+
+    /// A listening socket.
+    #[must_use]
+    pub fn listen(&self) -> SimListener {
+        let mut state = self.lock();
+        let id = state.take_id();
+        state.listeners.insert(
+            id,
+            Listener {
+                queue: VecDeque::new(),
+                watch: None,
+            },
+        );
+        SimListener(id)
+    }
+
+    /// A connection to one of `listeners`, chosen by the seed, as the kernel chooses by a hash.
+    ///
+    /// # Panics
+    /// When `listeners` is empty.
+    #[must_use]
+    pub fn connect(&self, listeners: &[u32]) -> Client {
+        let mut state = self.lock();
+        let at = state.random.below(listeners.len());
+        let (near, far) = state.pair();
+        let refused = match state.listeners.get_mut(&listeners[at]) {
+            Some(listener) => {
+                listener.queue.push_back(far);
+                let watch = listener.watch;
+                state.tell(watch, Ready::READABLE);
+                false
+            }
+            None => true,
+        };
+        if refused {
+            state.close(far, true);
+        }
+        Client {
+            world: self.clone(),
+            id: near,
+        }
+    }
+
+    /// Allows only so many open sockets at our end: `EMFILE` beyond.
+    pub fn set_descriptors_max(&self, count: usize) {
+        self.lock().descriptors_max = count;
+    }
+
+    /// Turns all faults off, for the end of a run.
+    pub fn calm(&self) {
+        self.lock().faults = Faults::default();
+    }
+
+    /// Sockets open at our end.
+    #[must_use]
+    pub fn owned(&self) -> usize {
+        self.lock().owned
+    }
+
+    /// The time, in nanoseconds.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.lock().now_ns
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that panicked while it held the world has failed already.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    pub(crate) const fn take_id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Two ends that are connected.
+    pub(crate) fn pair(&mut self) -> (u32, u32) {
+        let (near, far) = (self.take_id(), self.take_id());
+        for (id, peer) in [(near, far), (far, near)] {
+            self.sockets.insert(
+                id,
+                Socket {
+                    peer: Some(peer),
+                    ..Socket::new(WINDOW_BYTES)
+                },
+            );
+        }
+        (near, far)
+    }
+
+    /// Whether a class of fault that is on fires now.
+    pub(crate) fn fires(&mut self, class: impl Fn(&Faults) -> bool) -> bool {
+        class(&self.faults) && self.random.once_in(4)
+    }
+
+    /// Tells an edge to whoever watches.
+    pub(crate) fn tell(&mut self, watch: Option<Watch>, ready: Ready) {
+        let Some(Watch {
+            poller,
+            token,
+            interest,
+        }) = watch
+        else {
+            return;
+        };
+        let ready = told(ready, interest);
+        if ready == Ready::empty() {
+            return;
+        }
+        let events = &mut self.pollers[poller].events;
+        match events.iter_mut().find(|event| event.token == token) {
+            Some(event) => event.ready = event.ready.with(ready),
+            None => events.push_back(Event { token, ready }),
+        }
+    }
+
+    pub(crate) fn watch_of(&self, id: u32) -> Option<Watch> {
+        self.sockets.get(&id).and_then(|socket| socket.watch)
+    }
+
+    /// Registers a socket, and tells what it is ready for already.
+    pub(crate) fn watch(&mut self, id: u32, poller: usize, token: Token, interest: Interest) {
+        let Some(socket) = self.sockets.get(&id) else {
+            return;
+        };
+        let has_room = socket
+            .peer
+            .and_then(|peer| self.sockets.get(&peer))
+            .is_some_and(|peer| peer.room() > 0);
+        let ready = socket.readiness(has_room);
+        let watch = Some(Watch {
+            poller,
+            token,
+            interest,
+        });
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.watch = watch;
+        }
+        self.tell(watch, ready);
+    }
+
+    /// Sends `bytes` from `id` to its peer, as many as the window takes.
+    pub(crate) fn send(&mut self, id: u32, bytes: &[u8]) -> usize {
+        let Some(peer) = self.sockets.get(&id).and_then(|socket| socket.peer) else {
+            return 0;
+        };
+        let Some(far) = self.sockets.get_mut(&peer) else {
+            return 0;
+        };
+        let count = bytes.len().min(far.room());
+        far.arrived.extend(&bytes[..count]);
+        let watch = far.watch;
+        if count > 0 {
+            self.tell(watch, Ready::READABLE);
+        }
+        if count < bytes.len()
+            && let Some(socket) = self.sockets.get_mut(&id)
+        {
+            socket.is_blocked = true;
+        }
+        count
+    }
+
+    /// Reads at most `max` bytes that have arrived at `id`; room is an edge for a peer that waits for it.
+    pub(crate) fn receive(&mut self, id: u32, max: usize) -> Vec<u8> {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return Vec::new();
+        };
+        let count = max.min(socket.arrived.len());
+        let bytes: Vec<u8> = socket.arrived.drain(..count).collect();
+        let peer = socket.peer;
+        if let Some(far) = peer.and_then(|peer| self.sockets.get_mut(&peer))
+            && far.is_blocked
+            && count > 0
+        {
+            far.is_blocked = false;
+            let watch = far.watch;
+            self.tell(watch, Ready::WRITABLE);
+        }
+        bytes
+    }
+
+    /// FIN from `id` to its peer.
+    pub(crate) fn finish(&mut self, id: u32) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut socket.fin_sent, true) {
+            return;
+        }
+        if let Some(far) = socket.peer.and_then(|peer| self.sockets.get_mut(&peer)) {
+            assert!(!far.has_fin, "a second FIN");
+            far.has_fin = true;
+            let watch = far.watch;
+            self.tell(watch, Ready::READABLE.with(Ready::READ_CLOSED));
+        }
+    }
+
+    /// A reset from `id` to its peer: what it has not read is lost.
+    pub(crate) fn reset(&mut self, id: u32) {
+        const ECONNRESET: i32 = 104;
+        let Some(peer) = self
+            .sockets
+            .get_mut(&id)
+            .and_then(|socket| socket.peer.take())
+        else {
+            return;
+        };
+        if let Some(far) = self.sockets.get_mut(&peer) {
+            far.peer = None;
+            far.error = Some(ECONNRESET);
+            far.arrived.clear();
+            let ready = far.readiness(false);
+            let watch = far.watch;
+            self.tell(watch, ready);
+        }
+    }
+
+    /// Closes an end. As the kernel does it: a reset if asked for or if something was left unread, FIN otherwise.
+    pub(crate) fn close(&mut self, id: u32, aborts: bool) {
+        let Some(socket) = self.sockets.get(&id) else {
+            return;
+        };
+        if aborts || !socket.arrived.is_empty() {
+            self.reset(id);
+        } else {
+            self.finish(id);
+        }
+        // What the poll has not said yet about it, it never says; what it has said already may come too late.
+        if let Some(Watch { poller, token, .. }) = self.watch_of(id) {
+            self.pollers[poller].events.retain(|event| event.token != token);
+        }
+        if let Some(Socket {
+            peer: Some(peer), ..
+        }) = self.sockets.remove(&id)
+            && let Some(far) = self.sockets.get_mut(&peer)
+        {
+            far.peer = None;
+        }
+    }
+}
