@@ -1,0 +1,195 @@
+//! The cap, and a system that has no descriptors left.
+
+use crate::harness::{Polyloop, assert_echo, connect, eventually, get, is_closed};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use std::io::Write;
+use std::net::TcpStream;
+
+/// Lowers the limit of open files of a running server; its table stays as it is.
+fn limit_descriptors(server: &Polyloop, limit: usize) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let lowered = Rlimit {
+        current: Some(limit as u64),
+        maximum,
+    };
+    prlimit(Some(server.process()), Resource::Nofile, lowered).unwrap();
+}
+
+/// Sends without waiting for the answer, which a connection in the backlog does not get yet.
+fn send(stream: &mut TcpStream) {
+    stream.write_all(b"are you there?").unwrap();
+}
+
+/// Which of the streams have their answer.
+fn answered(streams: &[TcpStream]) -> usize {
+    let is_answered = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0; 14]);
+        stream.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(14))
+    };
+    streams.iter().filter(is_answered).count()
+}
+
+#[test]
+fn without_descriptors_it_waits_without_spinning_and_goes_on_by_itself() {
+    // Goal: EMFILE pauses accepting, costs no CPU, and ends when a descriptor frees, with no new SYN. Method: the
+    // limit is lowered below what is in use; three clients wait; the share of a core that the loops use is measured
+    // against the wall clock; then clients leave, one by one.
+    for loops in ["1", "2"] {
+        let server = Polyloop::echo(&["--loops", loops]);
+        let mut streams: Vec<_> = (0..12).map(|_| server.connect()).collect();
+        streams.iter_mut().for_each(assert_echo);
+        limit_descriptors(&server, server.count_descriptors() - 4);
+        let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        waiting.iter_mut().for_each(send);
+        let share = server.loops_busy_share();
+        assert!(share < 0.02, "{share} of a core while it waits");
+        assert_eq!(answered(&waiting), 0, "there was no descriptor for them");
+        streams.iter_mut().for_each(assert_echo);
+        for count in 1..=3 {
+            // The oldest has a low number, so its descriptor is one below the limit.
+            drop(streams.remove(0));
+            eventually("one who waited is served", || answered(&waiting) == count);
+        }
+        limit_descriptors(&server, 20_000);
+        let metrics = server.metrics();
+        assert!(metrics["polyloop_accept_exhausted_total"] > 0);
+        assert!(metrics["polyloop_accept_paused_total"] > 0);
+        drop((streams, waiting));
+        server.end();
+    }
+}
+
+#[test]
+fn without_descriptors_it_goes_on_when_the_limit_is_raised() {
+    // Goal: descriptors that come back from outside are noticed by the safety timer. Method: as above, but nobody
+    // leaves: the limit is raised.
+    let server = Polyloop::echo(&["--loops", "1"]);
+    let mut streams: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    streams.iter_mut().for_each(assert_echo);
+    limit_descriptors(&server, server.count_descriptors() - 4);
+    let mut waiting = server.connect();
+    send(&mut waiting);
+    eventually("it says so", || {
+        server.stderr().contains("accepting is paused")
+    });
+    limit_descriptors(&server, 20_000);
+    eventually("it is served", || {
+        answered(std::slice::from_ref(&waiting)) == 1
+    });
+    assert!(server.metric("polyloop_accept_resumed_by_timer_total") > 0);
+    drop((streams, waiting));
+    server.end();
+}
+
+#[test]
+fn at_the_cap_the_next_one_waits() {
+    // Goal: `--when-full wait` leaves clients in the backlog until there is room. Method: a cap of ten over two
+    // loops; fifteen come; then the first ones leave.
+    let server = Polyloop::echo(&["--loops", "2", "--max-connections", "10"]);
+    let mut streams: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    streams.iter_mut().for_each(assert_echo);
+    let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    waiting.iter_mut().for_each(send);
+    server.rest();
+    assert_eq!(answered(&waiting), 0);
+    // The admin listener is not under the cap.
+    assert_eq!(server.metric("polyloop_live"), 10);
+    assert_eq!(get(server.admin(), "/healthz").0, 200);
+    drop(streams);
+    eventually("all are served", || answered(&waiting) == 5);
+    drop(waiting);
+    server.end();
+}
+
+#[test]
+fn at_the_cap_the_next_one_is_refused() {
+    // Goal: `--when-full refuse` closes the next one at once, and counts it. Method: a cap of ten, five more.
+    let flags = [
+        "--loops",
+        "2",
+        "--max-connections",
+        "10",
+        "--when-full",
+        "refuse",
+    ];
+    let server = Polyloop::echo(&flags);
+    let mut streams: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    streams.iter_mut().for_each(assert_echo);
+    for _ in 0..5 {
+        let stream = server.connect();
+        eventually("it is refused", || is_closed(&stream));
+    }
+    streams.iter_mut().for_each(assert_echo);
+    assert_eq!(server.metric("polyloop_refused_total"), 5);
+    drop(streams);
+    server.end();
+}
+
+#[test]
+fn at_the_cap_the_longest_idle_makes_room() {
+    // Goal: `--when-full evict-idle` lets the next one in for one that moves nothing. Method: a cap of ten on one
+    // loop; five more, each served; five of the first are closed, and no other.
+    let flags = [
+        "--loops",
+        "1",
+        "--max-connections",
+        "10",
+        "--when-full",
+        "evict-idle",
+    ];
+    let server = Polyloop::echo(&flags);
+    let mut streams: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    streams.iter_mut().for_each(assert_echo);
+    assert_eq!(server.metric("polyloop_evicted_total"), 0, "ten fit");
+    let mut others: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    others.iter_mut().for_each(assert_echo);
+    eventually("five are closed", || {
+        streams
+            .iter()
+            .chain(&others)
+            .filter(|s| is_closed(s))
+            .count()
+            == 5
+    });
+    assert_eq!(server.metric("polyloop_evicted_total"), 5);
+    assert_eq!(server.metric("polyloop_live"), 10);
+    drop((streams, others));
+    server.end();
+}
+
+#[test]
+fn two_listeners_share_one_cap() {
+    // Goal: the cap is the process's, whichever listener and loop a connection comes to. Method: 100 clients at two
+    // listeners and two loops, with a cap of 20; the gauge is watched while they are served and leave.
+    let server = Polyloop::echo(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--loops",
+        "2",
+        "--max-connections",
+        "20",
+    ]);
+    // The flags of this test come after the admin's.
+    let services = service_addrs(&server);
+    let mut streams: Vec<_> = (0..100).map(|nth| connect(services[nth % 2])).collect();
+    streams.iter_mut().for_each(send);
+    let mut served = 0;
+    eventually("everybody is served", || {
+        let metrics = server.metrics();
+        assert!(metrics["polyloop_live"] <= 20, "{metrics:?}");
+        let before = streams.len();
+        streams.retain(|stream| answered(std::slice::from_ref(stream)) == 0);
+        served += before - streams.len();
+        streams.is_empty()
+    });
+    assert_eq!(served, 100);
+    server.end();
+}
+
+/// The addresses that echo.
+fn service_addrs(server: &Polyloop) -> Vec<std::net::SocketAddr> {
+    let addrs = server.addrs().iter().copied();
+    addrs.filter(|addr| *addr != server.admin()).collect()
+}

@@ -1,0 +1,28 @@
+//! The binary from outside: started as a user starts it, spoken to over TCP, judged by what it prints and its exit
+//! code.
+//!
+//! What belongs where:
+//!
+//! * [`harness`]: a running `polyloop`, its clients, and the postcondition that every test ends with.
+//! * [`serving`]: every byte, for clients that are not ours, and for very many of ours.
+//! * [`limits`]: the cap, and a system that has no descriptors left.
+//! * [`signals`]: drain, stop, dump, and all of them in a storm.
+//! * [`start`]: starts that fail, and what they tell.
+//! * [`output`]: standard output and error that are closed or that nobody reads.
+//! * [`admin`]: metrics and JSON, and the limits of the port that serves them.
+//!
+//! What the library alone can show (handlers, spreading, stalls) is tested in `polyloop`. Tests run one at a time,
+//! since some need every descriptor and some a quiet machine.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report; clippy exempts test functions alone"
+)]
+
+mod admin;
+mod harness;
+mod limits;
+mod output;
+mod serving;
+mod signals;
+mod start;
