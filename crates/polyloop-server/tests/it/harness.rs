@@ -239,6 +239,12 @@ impl Polyloop {
     /// Proves that the loops do not wake during a window, once they sleep.
     #[track_caller]
     pub(crate) fn rest(&self) {
+        self.rest_while(|| {});
+    }
+
+    /// The same with something happening in that window, which is none of their business.
+    #[track_caller]
+    pub(crate) fn rest_while(&self, act: impl FnOnce()) {
         let loops = self.loops();
         for &tid in &loops {
             eventually("the loop sleeps", || {
@@ -258,6 +264,7 @@ impl Polyloop {
             loops.iter().map(count).collect::<Vec<_>>()
         };
         let before = switches();
+        act();
         for _ in 0..REST_WINDOW_STEPS {
             thread::park_timeout(WINDOW_STEP);
         }

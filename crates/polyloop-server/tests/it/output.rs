@@ -14,9 +14,17 @@ fn free_addr() -> SocketAddr {
 #[test]
 fn closed_standard_output_is_no_reason_not_to_serve() {
     // Goal: the server serves and ends in order whatever became of its output. Method: a shell closes descriptors 1,
-    // 2 and both before it starts the binary; whatever is opened next gets those numbers, and must not be written to.
+    // 2 and both before it starts the binary (whatever is opened next gets those numbers, and must not be written to),
+    // or leads them to a device on which every write fails.
     let _alone = alone();
-    for closed in [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+    for closed in [
+        ">&-",
+        "2>&-",
+        ">&- 2>&-",
+        "<&- >&- 2>&-",
+        ">/dev/full",
+        ">/dev/full 2>/dev/full",
+    ] {
         let addr = free_addr();
         let script = format!("exec \"$0\" echo --listen {addr} --report 10ms {closed}");
         let mut child = Command::new("sh")
