@@ -63,7 +63,11 @@ pub(crate) struct Answer {
 /// What happens to the connection once it has been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
+    /// It may ask again.
     KeepAlive,
+    /// It gets its answer, and what it still sends is dropped: a reset would destroy the answer on its way.
+    Drain,
+    /// It gets its answer, and no more attention: for those that would send for ever, or hold their seat.
     Close,
 }
 
@@ -155,11 +159,8 @@ impl Admin {
     pub(crate) fn on_timer(&mut self, cx: &mut Ctx<'_, Conn>) -> Verdict {
         self.ticks = self.ticks.saturating_add(1);
         match self.stage {
-            Stage::Asking if self.ticks >= ASKING_TICKS_MAX => {
-                let _ = cx.write(&pages::too_slow().bytes);
-                Verdict::Drain
-            }
-            Stage::Idle if self.ticks >= IDLE_TICKS_MAX => Verdict::Drain,
+            Stage::Asking if self.ticks >= ASKING_TICKS_MAX => self.send(cx, &pages::too_slow()),
+            Stage::Idle if self.ticks >= IDLE_TICKS_MAX => Verdict::Close,
             Stage::Asking | Stage::Idle | Stage::Answering => self.tick_again(cx),
         }
     }
@@ -176,10 +177,11 @@ impl Admin {
         // A full output stops the reading of the next request until the visitor has taken this answer.
         let _ = cx.write_to(Side::Front, &answer.bytes);
         self.enter(Stage::Idle);
-        if self.is_last || answer.after == After::Close {
-            Verdict::Drain
-        } else {
-            Verdict::Continue
+        match answer.after {
+            After::Close => Verdict::Close,
+            After::Drain => Verdict::Drain,
+            After::KeepAlive if self.is_last => Verdict::Drain,
+            After::KeepAlive => Verdict::Continue,
         }
     }
 
@@ -207,7 +209,7 @@ fn take_batch(input: &mut Input<'_>, host_rule: HostRule) -> Vec<Request> {
         match request::parse(input.bytes(), host_rule) {
             Parsed::Partial => return batch,
             Parsed::Complete { request, len } => {
-                let is_last = request.after == After::Close;
+                let is_last = request.after != After::KeepAlive;
                 input.take(len);
                 batch.push(request);
                 if is_last {
@@ -221,7 +223,7 @@ fn take_batch(input: &mut Input<'_>, host_rule: HostRule) -> Vec<Request> {
         input.take_all();
         // There is a request: the bound of a batch is above zero.
         if let Some(last) = batch.last_mut() {
-            last.after = After::Close;
+            last.after = After::Drain;
         }
     }
     batch

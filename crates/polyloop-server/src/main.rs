@@ -39,8 +39,13 @@ fn main() -> ExitCode {
         Ok(settings) => serve::serve(settings).into(),
         Err(error) => {
             let mut command = Cli::command();
-            // In the same form as the mistakes that the parser finds itself. A closed standard error changes nothing.
-            let _ = command.error(ErrorKind::ArgumentConflict, error).print();
+            command.build();
+            // In the same form as the mistakes that the parser finds itself, with the usage of the subcommand.
+            let echo = command.find_subcommand_mut("echo");
+            if let Some(error) = echo.map(|echo| echo.error(ErrorKind::ArgumentConflict, error)) {
+                // A closed standard error changes nothing about the exit code.
+                let _ = error.print();
+            }
             Exit::Usage.into()
         }
     }

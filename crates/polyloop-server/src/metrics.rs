@@ -284,11 +284,11 @@ fn pools(page: &mut Page, status: &Status, reader: &mut Reader) {
 }
 
 fn seconds(ns: u64) -> f64 {
-    ns as f64 * NS
+    ns as f64 / NS
 }
 
-/// Seconds in a nanosecond.
-const NS: f64 = 1e-9;
+/// Nanoseconds in a second. Divided by, not multiplied with its inverse: that keeps the decimals as they are.
+const NS: f64 = 1e9;
 
 /// The page as far as it is written.
 #[derive(Debug, Default)]
@@ -349,10 +349,10 @@ impl Family<'_> {
             // The format's way to say that there is none yet.
             let value = reading
                 .values
-                .map_or(f64::NAN, |values| values[at] as f64 * unit);
+                .map_or(f64::NAN, |values| values[at] as f64 / unit);
             self.write("", &[label, ("quantile", quantile)], &value);
         }
-        self.write("_sum", &[label], &(reading.sum as f64 * unit));
+        self.write("_sum", &[label], &(reading.sum as f64 / unit));
         self.write("_count", &[label], &reading.count);
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use polyloop::{Ended, EndedBy, GateKind, LoopInfo, Server, StartError};
+use polyloop_core::admission::AdmissionError;
 use polyloop_core::placement::PlacementError;
 use polyloop_core::units::format_duration;
 use polyloop_sys::{ListenAddr, net};
@@ -105,15 +106,18 @@ struct NotStarted<'a>(&'a StartError);
 
 impl fmt::Display for NotStarted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flag = match self.0 {
-            StartError::Placement(PlacementError::CoreNotAllowed { .. }) => "--cores: ",
-            StartError::Placement(_) => "--loops: ",
-            StartError::NotPinned { .. } => "--accept ",
-            StartError::NoLoopOnCore { .. } => "--on-core: ",
-            StartError::Descriptors(_) => "--max-connections: ",
-            _ => "",
+        let (flag, way_out) = match self.0 {
+            StartError::Placement(PlacementError::CoreNotAllowed { .. }) => ("--cores: ", ""),
+            StartError::Placement(_) => ("--loops: ", ""),
+            StartError::NotPinned { .. } => ("--accept ", "; --pin always pins them"),
+            StartError::NoLoopOnCore { .. } => ("--on-core: ", "; --cores chooses them"),
+            StartError::Descriptors(AdmissionError::NothingLeft { .. }) => {
+                ("", ", or keep less back with --reserve")
+            }
+            StartError::Descriptors(_) => ("--max-connections: ", ""),
+            _ => ("", ""),
         };
-        write!(f, "{flag}{}", self.0)
+        write!(f, "{flag}{}{way_out}", self.0)
     }
 }
 

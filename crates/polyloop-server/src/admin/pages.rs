@@ -15,12 +15,12 @@ pub(super) fn answer(batch: &[Request], site: &Site) -> Answer {
     for request in batch {
         let is_too_much = bytes.len() > ANSWER_BYTES_HIGH;
         let after = if is_too_much {
-            After::Close
+            After::Drain
         } else {
             request.after
         };
         append_page(&mut bytes, &Request { after, ..*request }, site);
-        if after == After::Close {
+        if after != After::KeepAlive {
             return Answer { bytes, after };
         }
     }
@@ -36,19 +36,20 @@ pub(super) fn busy(batch: &[Request]) -> Answer {
         "Retry-After: 1\r\n",
         "503: all threads for blocking work are busy; ask again, or start the server with a larger --offload-blocking\n",
         is_head,
+        After::Drain,
     )
 }
 
 /// The answer when rendering one has failed.
 pub(super) fn failed() -> Answer {
     let text = "500: the page could not be made; the log says more\n";
-    plain("500 Internal Server Error", "", text, false)
+    plain("500 Internal Server Error", "", text, false, After::Drain)
 }
 
 /// The answer to a request that did not come in time.
 pub(super) fn too_slow() -> Answer {
     let text = "408: the request was not complete in time\n";
-    plain("408 Request Timeout", "", text, false)
+    plain("408 Request Timeout", "", text, false, After::Close)
 }
 
 fn append_page(out: &mut Vec<u8>, request: &Request, site: &Site) {
@@ -105,24 +106,27 @@ fn append_refusal(out: &mut Vec<u8>, request: &Request, refusal: Refusal) {
             "505: HTTP/1.1 and HTTP/1.0 are spoken here\n",
         ),
     };
-    out.extend_from_slice(&plain(status, more, text, request.is_head).bytes);
+    out.extend_from_slice(&plain(status, more, text, request.is_head, request.after).bytes);
 }
 
 /// A short text that ends the connection.
-fn plain(status: &'static str, more: &'static str, text: &str, is_head: bool) -> Answer {
+fn plain(
+    status: &'static str,
+    more: &'static str,
+    text: &str,
+    is_head: bool,
+    after: After,
+) -> Answer {
     let head = Head {
         status,
         content_type: TEXT,
         more,
         is_head,
-        after: After::Close,
+        after,
     };
     let mut bytes = Vec::new();
     append(&mut bytes, &head, text.as_bytes(), SystemTime::now());
-    Answer {
-        bytes,
-        after: After::Close,
-    }
+    Answer { bytes, after }
 }
 
 fn index(status: &Status) -> String {

@@ -76,7 +76,10 @@ impl Request {
         Self {
             asked: Asked::Refused(refusal),
             is_head: false,
-            after: After::Close,
+            after: match refusal {
+                Refusal::TooLarge => After::Close,
+                _ => After::Drain,
+            },
         }
     }
 
@@ -103,9 +106,18 @@ pub(super) fn parse(bytes: &[u8], host_rule: HostRule) -> Parsed {
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             refused(Refusal::TooLarge)
         }
-        Err(httparse::Error::Version) => refused(Refusal::Version),
+        Err(httparse::Error::Version) if names_http(bytes) => refused(Refusal::Version),
         Err(_) => refused(Refusal::Malformed),
     }
+}
+
+/// Whether the first line ends like one of HTTP, in whatever version.
+fn names_http(bytes: &[u8]) -> bool {
+    let line = bytes
+        .split(|&byte| byte == b'\n')
+        .find(|line| !line.trim_ascii().is_empty());
+    line.and_then(|line| line.trim_ascii().rsplit(|&byte| byte == b' ').next())
+        .is_some_and(|version| version.starts_with(b"HTTP/"))
 }
 
 fn judge(head: &httparse::Request<'_, '_>, host_rule: HostRule) -> Request {
@@ -128,7 +140,7 @@ fn judge(head: &httparse::Request<'_, '_>, host_rule: HostRule) -> Request {
             after: if wants_more && !wants_close {
                 After::KeepAlive
             } else {
-                After::Close
+                After::Drain
             },
         },
         Err(refusal) => Request {

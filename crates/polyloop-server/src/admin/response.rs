@@ -23,7 +23,7 @@ pub(super) fn append(out: &mut Vec<u8>, head: &Head, body: &[u8], now: SystemTim
     let mut text = String::with_capacity(256);
     let connection = match head.after {
         After::KeepAlive => "keep-alive",
-        After::Close => "close",
+        After::Drain | After::Close => "close",
     };
     // Writing to a string cannot fail.
     let _ = write!(

@@ -51,7 +51,7 @@ fn a_request_split_at_any_byte_is_the_same_request() {
         request: Request {
             asked: Asked::Loops,
             is_head: true,
-            after: After::Close,
+            after: After::Drain,
         },
         len: text.len(),
     };
@@ -120,10 +120,11 @@ fn methods_versions_and_bodies_are_told_apart() {
         ),
         ("\u{16}\u{3}\u{1}\u{2}\u{0}", Refusal::Malformed),
         ("hello\r\n\r\n", Refusal::Malformed),
+        ("this is no HTTP\r\n\r\n", Refusal::Malformed),
     ] {
         let request = request_of(text);
         assert_eq!(request.asked, Asked::Refused(refusal), "{text:?}");
-        assert_eq!(request.after, After::Close, "{text:?}");
+        assert_eq!(request.after, After::Drain, "{text:?}");
     }
     assert_eq!(
         asked("GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"),
@@ -174,12 +175,12 @@ fn connections_are_kept_as_the_versions_say() {
         .after
     };
     assert_eq!(after("1.1", ""), After::KeepAlive);
-    assert_eq!(after("1.1", "Connection: x, Close\r\n"), After::Close);
-    assert_eq!(after("1.0", ""), After::Close);
+    assert_eq!(after("1.1", "Connection: x, Close\r\n"), After::Drain);
+    assert_eq!(after("1.0", ""), After::Drain);
     assert_eq!(after("1.0", "Connection: Keep-Alive\r\n"), After::KeepAlive);
     assert_eq!(
         after("1.1", "Connection: keep-alive\r\nConnection: close\r\n"),
-        After::Close
+        After::Drain
     );
 }
 
