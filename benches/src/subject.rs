@@ -275,7 +275,7 @@ mod tests {
             .start()
             .unwrap_err();
         assert!(error.to_string().contains("no such address"), "{error:#}");
-        let script = "trap 'echo broken >&2; exit 3' TERM; echo listening on 127.0.0.1:1; while :; do sleep 0.01; done";
+        let script = "trap 'echo broken >&2; exit 4' TERM; echo listening on 127.0.0.1:1; while :; do sleep 0.01; done";
         let error = shell(script).start().unwrap().stop().unwrap_err();
         assert!(error.to_string().contains("broken"), "{error:#}");
     }

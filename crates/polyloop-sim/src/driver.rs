@@ -175,6 +175,14 @@ impl Driver for SimDriver {
         }
         let (near, far) = state.pair();
         state.owned += 1;
+        if state.silent.contains(&port) {
+            state.sockets.remove(&far);
+            if let Some(socket) = state.sockets.get_mut(&near) {
+                socket.peer = None;
+                socket.is_connecting = true;
+            }
+            return Ok(SimStream(near));
+        }
         let watch = state.listeners.get_mut(&port).map(|listener| {
             listener.queue.push_back(far);
             listener.watch

@@ -6,7 +6,7 @@ use crate::faults::{Faults, Random};
 use crate::socket::{Socket, Watch, told};
 use polyloop::Token;
 use polyloop::driver::{Event, Interest, Ready};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that wait to be read at one end, unless told otherwise.
@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) descriptors_max: usize,
     pub(crate) sockets: BTreeMap<u32, Socket>,
     pub(crate) listeners: BTreeMap<u32, Listener>,
+    /// Listeners that answer nobody.
+    pub(crate) silent: BTreeSet<u32>,
     pub(crate) pollers: Vec<Poller>,
     /// Sockets at our end.
     pub(crate) owned: usize,
@@ -62,6 +64,7 @@ impl World {
             descriptors_max: usize::MAX,
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            silent: BTreeSet::new(),
             pollers: Vec::new(),
             owned: 0,
             next_id: 0,
@@ -119,6 +122,11 @@ impl World {
             world: self.clone(),
             id: near,
         }
+    }
+
+    /// Makes a listener one that answers nobody, as a host that drops what it is sent: connections to it are never made.
+    pub fn silence(&self, listener: u32) {
+        self.lock().silent.insert(listener);
     }
 
     /// Allows only so many open sockets at our end: `EMFILE` beyond.
@@ -310,7 +318,9 @@ impl State {
         }
         // What the poll has not said yet about it, it never says; what it has said already may come too late.
         if let Some(Watch { poller, token, .. }) = self.watch_of(id) {
-            self.pollers[poller].events.retain(|event| event.token != token);
+            self.pollers[poller]
+                .events
+                .retain(|event| event.token != token);
         }
         if let Some(Socket {
             peer: Some(peer), ..

@@ -15,7 +15,10 @@
 //! assert_eq!(allocations_of_thread() - before, 1);
 //! drop(boxed);
 //! ```
-#![allow(unsafe_code, reason = "an allocator is an unsafe trait; it only counts and passes on")]
+#![allow(
+    unsafe_code,
+    reason = "an allocator is an unsafe trait; it only counts and passes on"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -98,7 +98,7 @@ impl Driver for Prepared {
         self.waiting -= 1;
         Ok((
             number,
-            PeerAddr::from("127.0.0.1:9".parse::<std::net::SocketAddr>().unwrap()),
+            PeerAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9))),
         ))
     }
 

@@ -1,3 +1,5 @@
+//! Tests of the run queue: weights, order, and what a turn may see.
+
 use super::*;
 
 fn key(class: Class, number: u32) -> Key {

@@ -1,3 +1,5 @@
+//! Tests of the slots: small worlds whole, larger ones against a model.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

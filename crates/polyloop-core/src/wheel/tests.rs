@@ -1,3 +1,5 @@
+//! Tests of the timer wheel: borders of its levels, and long runs against a sorted map.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of the command line as it is typed.
+
 use super::*;
 
 fn parse(line: &str) -> Result<ServeArgs, clap::Error> {

@@ -1,3 +1,5 @@
+//! Tests of the metrics text: it is read back.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use polyloop::{Server, ServerSettings, StartError};

@@ -1,3 +1,5 @@
+//! Tests of the report line and of the dump.
+
 use polyloop::{Running, Server, ServerSettings};
 use polyloop_core::placement::Wish;
 

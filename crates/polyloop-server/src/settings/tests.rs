@@ -1,3 +1,5 @@
+//! Tests of defaults, contradictions and their messages.
+
 use super::*;
 use crate::args::{Cli, Command};
 use clap::Parser;

@@ -3,12 +3,18 @@
 //! | module | what belongs there |
 //! |---|---|
 //! | `echo` | bytes: whole, halves, resets, slow readers, budgets |
+//! | `flow` | who is read when: pauses, full outputs, input that is left, classes |
 //! | `life` | deadlines, timers, drain, stop, panics, the cap |
+//! | `many` | several loops: hand-overs, drain and stop of all of them |
+//! | `proxy` | sessions with two sockets: halves, back-pressure across, connections never made |
 //! | `talk` | messages, offloaded jobs, connections that a handler makes |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
 mod echo;
+mod flow;
 mod life;
+mod many;
+mod proxy;
 mod sweep;
 mod talk;
 

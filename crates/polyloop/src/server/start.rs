@@ -10,7 +10,7 @@ use crate::handler::{Factory, Handler};
 use crate::jobs::Offload;
 use crate::offload::OffloadPools;
 use crate::tuning::Tuning;
-use crate::wiring::{Capacities, Seat, wire};
+use crate::wiring::{Capacities, Console, Seat, wire};
 use polyloop_core::admission;
 use polyloop_core::placement::{Facts, Placement, place};
 use polyloop_core::spread::{Chooser, Spread};
@@ -21,7 +21,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 type Message<M> = MessageOf<<M as MakeFactory>::Factory>;
 
@@ -39,10 +39,9 @@ pub(super) fn start<M: MakeFactory>(
     if listeners.is_empty() {
         return Err(StartError::NoListener);
     }
-    net::ignore_sigpipe().map_err(os("ignoring SIGPIPE"))?;
+    let limit = prepare_process()?;
     let placement = find_placement(&settings)?;
     let loops = placement.loops.len();
-    let limit = descriptors::raise_limit().map_err(os("raising RLIMIT_NOFILE"))?;
     let tunings = tunings(&settings, &placement)?;
     // Before the listeners, so that it is dropped after them.
     let mut files = SocketFiles::default();
@@ -55,18 +54,7 @@ pub(super) fn start<M: MakeFactory>(
     let pools = Arc::new(pools);
     let offload: Arc<dyn Offload> = Arc::clone(&pools) as _;
     let (seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
-    let status = Arc::new(Status {
-        boards: Arc::clone(console.boards()),
-        permits: Arc::clone(console.permits()),
-        pools,
-        placement,
-        descriptors,
-        listeners: opened.bound,
-        handler_names: <<M::Factory as Factory>::Handler as Handler>::NAMES,
-        started_ns: polyloop_sys::clock::monotonic_ns(),
-        bells: console.bells().to_vec(),
-        life: AtomicU8::new(Life::Starting as u8),
-    });
+    let status = status_of::<M>(&console, pools, placement, descriptors, opened.bound);
     let mut started = Started::new(
         &settings,
         status,
@@ -96,16 +84,34 @@ pub(super) fn start<M: MakeFactory>(
             make: Arc::clone(&make),
             commands: started.commands(),
         };
-        let spawned = thread::Builder::new()
-            .name(format!("loop-{index}"))
-            .spawn(move || berth.run())
-            .map_err(os("starting a loop's thread"));
-        match spawned {
+        match berth.launch() {
             Ok(thread) => started.add(thread),
             Err(error) => return Err(started.give_up(error)),
         }
     }
     started.wait_until_serving()
+}
+
+/// What the server will publish.
+fn status_of<M: MakeFactory>(
+    console: &Console<MioDriver, Message<M>>,
+    pools: Arc<OffloadPools>,
+    placement: Placement,
+    descriptors: DescriptorFacts,
+    listeners: Vec<BoundListener>,
+) -> Arc<Status> {
+    Arc::new(Status {
+        boards: Arc::clone(console.boards()),
+        permits: Arc::clone(console.permits()),
+        pools,
+        placement,
+        descriptors,
+        listeners,
+        handler_names: <<M::Factory as Factory>::Handler as Handler>::NAMES,
+        started_ns: polyloop_sys::clock::monotonic_ns(),
+        bells: console.bells().to_vec(),
+        life: AtomicU8::new(Life::Starting as u8),
+    })
 }
 
 /// Everything one loop's thread takes with it.
@@ -123,6 +129,13 @@ struct Berth<M: MakeFactory> {
 }
 
 impl<M: MakeFactory> Berth<M> {
+    fn launch(self) -> Result<JoinHandle<()>, StartError> {
+        thread::Builder::new()
+            .name(format!("loop-{}", self.index))
+            .spawn(move || self.run())
+            .map_err(os("starting a loop's thread"))
+    }
+
     /// The loop's thread: from here to its end nobody else touches what it holds.
     fn run(self) {
         let index = self.index;
@@ -175,6 +188,12 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+/// What is set for the whole process: no SIGPIPE, and as many descriptors as it may have.
+fn prepare_process() -> Result<DescriptorLimit, StartError> {
+    net::ignore_sigpipe().map_err(os("ignoring SIGPIPE"))?;
+    descriptors::raise_limit().map_err(os("raising RLIMIT_NOFILE"))
 }
 
 fn find_placement(settings: &ServerSettings) -> Result<Placement, StartError> {

@@ -1,3 +1,5 @@
+//! Tests of the admin pages, as a visitor sees them.
+
 use polyloop::{Running, Server};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of reading an admin request: whole, in pieces, and wrong.
+
 use super::*;
 
 fn request_of(text: &str) -> Request {

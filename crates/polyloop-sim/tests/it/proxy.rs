@@ -1,0 +1,233 @@
+//! Sessions with two sockets: half-close in both orders, back-pressure across, connections that are never made.
+
+use crate::{Echo, assert_at_rest, pattern, server};
+use polyloop::{Accepted, CloseReason, Ctx, Factory, Handler, Input, PeerAddr, Tuning, Verdict};
+use polyloop_sim::{Client, Sim, World};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Passes bytes and FINs on, each direction by itself.
+struct Relay {
+    to: PeerAddr,
+    finished: u32,
+}
+
+impl Handler for Relay {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        assert!(cx.connect(self.to));
+        Verdict::Continue
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        let to = cx.side().other();
+        let _ = cx.write_to(to, input.take_all());
+        Verdict::Continue
+    }
+
+    fn on_finished(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        let to = cx.side().other();
+        cx.finish(to);
+        self.finished += 1;
+        if self.finished == 2 {
+            Verdict::Drain
+        } else {
+            Verdict::Continue
+        }
+    }
+}
+
+/// Answers FIN with a few words: the half that finishes last has the last word.
+struct Parting;
+
+impl Handler for Parting {
+    type Message = ();
+
+    fn on_data(&mut self, _: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        input.take_all();
+        Verdict::Continue
+    }
+
+    fn on_finished(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        let _ = cx.write(b"farewell");
+        Verdict::Drain
+    }
+}
+
+/// Says its words and finishes first.
+struct Herald;
+
+impl Handler for Herald {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        let _ = cx.write(b"hear ye");
+        let side = cx.side();
+        cx.finish(side);
+        Verdict::Continue
+    }
+
+    fn on_data(&mut self, _: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        input.take_all();
+        Verdict::Continue
+    }
+}
+
+fn address(listener: u32) -> PeerAddr {
+    PeerAddr::from(SocketAddr::from(([127, 0, 0, 1], listener as u16)))
+}
+
+fn relay(
+    world: &World,
+    to: PeerAddr,
+    tuning: &Tuning,
+) -> Sim<impl Factory<Handler = Relay> + use<>> {
+    server(world, 1, tuning, move |_| {
+        move |_: Accepted| Relay { to, finished: 0 }
+    })
+}
+
+/// Two servers in one world: each settles its own loops until neither has anything to do.
+fn settle<A: Factory, B: Factory>(front: &mut Sim<A>, back: &mut Sim<B>) {
+    for _ in 0..20 {
+        front.settle();
+        back.settle();
+    }
+}
+
+#[test]
+fn the_client_finishes_first() {
+    // Goal: FIN travels to the back, and the back's last words to the client. Method: a backend that speaks only after FIN.
+    let world = World::new(1);
+    let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Parting);
+    let mut front = relay(&world, address(back.listeners()[0]), &Tuning::default());
+    let client = world.connect(front.listeners());
+    assert_eq!(client.send(&pattern(1000)), 1000);
+    client.finish();
+    settle(&mut front, &mut back);
+    assert_eq!(client.receive(usize::MAX), b"farewell");
+    assert!(client.is_at_end() && !client.was_reset());
+    assert_at_rest(&mut back, &world);
+    assert_at_rest(&mut front, &world);
+}
+
+#[test]
+fn the_backend_finishes_first() {
+    // Goal: the backend's FIN travels to the client, who may go on speaking. Method: a backend that finishes at once.
+    let world = World::new(2);
+    let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Herald);
+    let mut front = relay(&world, address(back.listeners()[0]), &Tuning::default());
+    let client = world.connect(front.listeners());
+    settle(&mut front, &mut back);
+    assert_eq!(client.receive(usize::MAX), b"hear ye");
+    assert!(client.is_at_end() && !client.was_reset());
+    for _ in 0..10 {
+        assert_eq!(client.send(&pattern(5000)), 5000);
+        settle(&mut front, &mut back);
+    }
+    assert_eq!(back.sum(|numbers| numbers.bytes_in.value()), 50_000);
+    client.finish();
+    settle(&mut front, &mut back);
+    assert_at_rest(&mut back, &world);
+    assert_at_rest(&mut front, &world);
+}
+
+#[test]
+fn a_slow_client_stops_the_backend_and_not_the_memory() {
+    // Goal: back-pressure crosses the session. Method: an echo behind the relay, a client that sends and does not read.
+    let world = World::new(3);
+    let tuning = Tuning {
+        output_high_bytes: 8 * 1024,
+        read_bytes_max: 4 * 1024,
+        ..Tuning::default()
+    };
+    let mut back = server(&world, 1, &tuning, |_| |_: Accepted| Echo);
+    let mut front = relay(&world, address(back.listeners()[0]), &tuning);
+    let client = world.connect(front.listeners());
+    client.set_window(500);
+    let bytes = pattern(2_000_000);
+    let mut sent = 0;
+    loop {
+        let count = client.send(&bytes[sent..]);
+        settle(&mut front, &mut back);
+        sent += count;
+        let kept = front.sum(|numbers| numbers.kept_bytes.value());
+        assert!(
+            kept <= 2 * (8 + 4) * 1024,
+            "{kept} bytes kept in two directions"
+        );
+        if count == 0 {
+            break;
+        }
+    }
+    assert!(sent < bytes.len());
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let before = got.len() + sent;
+        sent += client.send(&bytes[sent..]);
+        settle(&mut front, &mut back);
+        got.extend(client.receive(usize::MAX));
+        assert!(
+            got.len() + sent > before,
+            "stuck at {} of {sent}",
+            got.len()
+        );
+    }
+    assert!(got == bytes);
+    drop(client);
+    settle(&mut front, &mut back);
+    assert_at_rest(&mut back, &world);
+    assert_at_rest(&mut front, &world);
+}
+
+#[test]
+fn a_reset_of_either_side_ends_the_session() {
+    // Goal: a reset is no FIN: nothing waits for the other half. Method: the client resets; then, anew, the backend stops.
+    let world = World::new(4);
+    let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let mut front = relay(&world, address(back.listeners()[0]), &Tuning::default());
+    let clients: Vec<Client> = (0..2).map(|_| world.connect(front.listeners())).collect();
+    settle(&mut front, &mut back);
+    clients[0].reset();
+    settle(&mut front, &mut back);
+    assert_eq!(front.sum(|numbers| numbers.live.value()), 1);
+    assert_eq!(back.sum(|numbers| numbers.live.value()), 1);
+    assert_eq!(
+        front.console().boards()[0].closes[CloseReason::PeerReset.index()].value(),
+        1
+    );
+    back.console().stop();
+    settle(&mut front, &mut back);
+    assert!(clients[1].is_at_end() || clients[1].was_reset());
+    drop(clients);
+    settle(&mut front, &mut back);
+    assert_at_rest(&mut front, &world);
+}
+
+#[test]
+fn a_client_of_a_backend_that_never_answers_is_let_go() {
+    // Goal: a connection that is never made holds nobody for ever. Method: a backend whose accept queue is never
+    // answered (`World::silence`); the client leaves, or the idle deadline comes.
+    for leaves in [true, false] {
+        let world = World::new(5);
+        let silent = world.listen();
+        world.silence(silent.id());
+        let mut front = relay(&world, address(silent.id()), &Tuning::default());
+        let client = world.connect(front.listeners());
+        assert_eq!(client.send(b"anybody there?"), 14);
+        front.settle();
+        assert_eq!(
+            (world.owned(), front.sum(|numbers| numbers.live.value())),
+            (2, 1)
+        );
+        if leaves {
+            client.reset();
+            front.settle();
+        } else {
+            front.advance(Duration::from_secs(602));
+            assert!(client.is_at_end() || client.was_reset());
+        }
+        assert_at_rest(&mut front, &world);
+    }
+}
