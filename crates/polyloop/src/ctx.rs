@@ -134,8 +134,8 @@ impl<H: Handler> Ctx<'_, H> {
         self.write_to(self.side, bytes)
     }
 
-    /// Writes to one side. The bytes are taken whole; they leave when the callback returns (in the ready phase) or
-    /// at the end of the turn (otherwise), as one system call where that is possible.
+    /// Writes to one side. The bytes are taken whole; they leave when the callback returns, or, in
+    /// the inbox and timers phases, at the end of the turn: as one system call where that is possible.
     pub fn write_to(&mut self, side: Side, bytes: &[u8]) -> Room {
         let Some(leg) = self.leg(side) else {
             return Room::Gone;

@@ -504,18 +504,18 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.defers_output = true;
         let max = self.tuning.inbox_max;
         let mut taken = 0;
-        while taken < max && self.take_handed() {
-            taken += 1;
-        }
-        while taken < max && self.take_mail() {
-            taken += 1;
-        }
-        while taken < max && self.take_result() {
-            taken += 1;
+        let mut is_over_budget = false;
+        // A bound for each kind: a flood of one must not keep the others waiting.
+        for take in [Self::take_handed, Self::take_mail, Self::take_result] {
+            let before = taken;
+            while taken - before < max && take(self) {
+                taken += 1;
+            }
+            is_over_budget |= taken - before >= max;
         }
         let told = self.tell_connect_failures();
         self.progress |= taken + told > 0;
-        if taken >= max {
+        if is_over_budget {
             self.board.numbers.budget_inbox.add(1);
         }
         if self.post.take_permit_news() {

@@ -46,8 +46,8 @@ pub enum Verdict {
 ///
 /// # Speed
 /// Every callback runs on the loop, and every other connection of that loop waits for it. Anything that could block
-/// or compute for long belongs in [`Ctx::offload`]. A callback that takes longer than 100 ms is reported by the
-/// watchdog, with the name from [`NAMES`](Self::NAMES).
+/// or compute for long belongs in [`Ctx::offload`]. A turn that takes longer than 100 ms is reported by the
+/// watchdog, with the callback that runs then and its name from [`NAMES`](Self::NAMES).
 pub trait Handler: Sized + 'static {
     /// What other connections and offloaded jobs send to this handler; `()` where nothing does.
     type Message: Send + 'static;

@@ -5,7 +5,6 @@
 //! ours closed; a timer is only the safety net for descriptors that somebody else frees.
 
 use super::{Dispatcher, MessageOf};
-use crate::close::CloseReason;
 use crate::driver::Driver;
 use crate::handler::Factory;
 use crate::permits::{Permits, Wait};
@@ -566,7 +565,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.acceptor.admin_live += 1;
         if !self.open_session(stream, peer, listener, true) {
             self.acceptor.admin_live -= 1;
-            self.board.closes[CloseReason::NotRegistered(0).index()].add(1);
         }
     }
 }

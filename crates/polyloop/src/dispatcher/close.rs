@@ -223,7 +223,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let panicked = reason == CloseReason::HandlerPanicked;
         self.board.beat.enter(
             Token::session(key, Side::Front).to_bits(),
-            0,
+            handler.name_index(),
             Callback::Close,
         );
         let ended = catch_unwind(AssertUnwindSafe(move || {

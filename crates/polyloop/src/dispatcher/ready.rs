@@ -289,6 +289,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// The peer's FIN. What the handler had left of the input before it (`kept` bytes) stays left.
     fn end_of_input(&mut self, key: Key, side: Side, kept: usize, pass: &mut Pass) -> Step {
         self.progress = true;
+        let owed = self.sessions.get(key).and_then(|session| session.leg(side));
+        if kept > 0 && owed.is_some_and(|leg| leg.flags.has(LegFlags::AGAIN)) {
+            // The handler has asked for the rest and comes first. The FIN is not lost: the next read says it again.
+            return match self.hand_over(key, side, kept, true) {
+                Step::Over => Step::Over,
+                Step::More | Step::Enough => Step::Enough,
+            };
+        }
         if kept > 0 {
             self.keep(key, side, 0, kept);
         }

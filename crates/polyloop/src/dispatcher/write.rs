@@ -45,6 +45,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some((leg, stream)) = session.socket_mut(side) else {
             return;
         };
+        let outbox_bytes = self.hub.outbox.len(side);
+        let was_told_full =
+            self.hub.blocks.len(leg.output) + outbox_bytes >= self.tuning.output_high_bytes;
+        if was_told_full {
+            // Whoever was told so waits for `on_writable`, also if the kernel takes everything at once.
+            leg.flags.set(LegFlags::WAS_FULL);
+        }
         let waits = LegFlags::BLOCKED.with(LegFlags::CONNECTING);
         if self.defers_output || !leg.output.is_empty() || leg.flags.has(waits) {
             self.keep_outbox(key, side, input_len, 0);
@@ -69,6 +76,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 if count < wanted {
                     self.keep_outbox(key, side, input_len, count);
                     self.block(key, side);
+                } else if was_told_full {
+                    self.list_flush(key);
                 }
             }
             Err(error) => self.send_failed(key, side, input_len, &error),
@@ -230,7 +239,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if has_room {
             leg.flags.clear(LegFlags::WAS_FULL);
             if let Some(leg) = session.leg_mut(feeder) {
-                leg.flags.clear(LegFlags::HELD);
+                leg.go_on(LegFlags::HELD);
             }
             self.call(key, side, Callback::Writable, |handler, cx| {
                 handler.on_writable(cx)
