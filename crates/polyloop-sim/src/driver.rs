@@ -84,19 +84,7 @@ impl Driver for SimDriver {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         // Nobody waits here: the simulation turns a loop when it has something to do.
-        let mut state = self.world.lock();
-        let poller = &mut state.pollers[self.poller];
-        if std::mem::take(&mut poller.is_rung) {
-            events.push(Event {
-                token: Token::WAKER,
-                ready: Ready::READABLE,
-            });
-        }
-        let count = poller
-            .events
-            .len()
-            .min(events_max - events.len().min(events_max));
-        events.extend(poller.events.drain(..count));
+        self.world.lock().poll(self.poller, events_max, events);
         Ok(())
     }
 
@@ -119,7 +107,7 @@ impl Driver for SimDriver {
         };
         known.watch = Some(watch);
         if !known.queue.is_empty() {
-            state.tell(Some(watch), Ready::READABLE);
+            state.tell(listener.0, Ready::READABLE);
         }
         Ok(())
     }
@@ -183,18 +171,14 @@ impl Driver for SimDriver {
             }
             return Ok(SimStream(near));
         }
-        let watch = state.listeners.get_mut(&port).map(|listener| {
+        if let Some(listener) = state.listeners.get_mut(&port) {
             listener.queue.push_back(far);
-            listener.watch
-        });
-        match watch {
-            Some(watch) => state.tell(watch, Ready::READABLE),
-            None => {
-                state.sockets.remove(&far);
-                if let Some(socket) = state.sockets.get_mut(&near) {
-                    socket.peer = None;
-                    socket.error = Some(ECONNREFUSED);
-                }
+            state.tell(port, Ready::READABLE);
+        } else {
+            state.sockets.remove(&far);
+            if let Some(socket) = state.sockets.get_mut(&near) {
+                socket.peer = None;
+                socket.error = Some(ECONNREFUSED);
             }
         }
         Ok(SimStream(near))
@@ -229,7 +213,17 @@ impl Driver for SimDriver {
     fn read(&mut self, stream: &mut SimStream, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.world.lock();
         state.interrupt()?;
-        let bytes = state.receive(stream.0, buffer.len());
+        let is_short = buffer.len() > 1 && state.fires(|faults| faults.short_reads);
+        let asked = if is_short {
+            1 + state.random.below(buffer.len() - 1)
+        } else {
+            buffer.len()
+        };
+        let bytes = state.receive(stream.0, asked);
+        if is_short && bytes.len() == asked {
+            // What is left has arrived just after the read, and is an edge of its own.
+            state.tell(stream.0, Ready::READABLE);
+        }
         buffer[..bytes.len()].copy_from_slice(&bytes);
         let Some(socket) = state.sockets.get_mut(&stream.0) else {
             return errno(EPIPE);
@@ -265,9 +259,8 @@ impl Driver for SimDriver {
         if count < bytes.len() {
             // The room that there was is an edge that comes at once, as if the peer had just read.
             let has_room = count == offered;
-            let watch = state.watch_of(stream.0);
             if has_room {
-                state.tell(watch, Ready::WRITABLE);
+                state.tell(stream.0, Ready::WRITABLE);
             } else if let Some(socket) = state.sockets.get_mut(&stream.0) {
                 socket.is_blocked = true;
             }

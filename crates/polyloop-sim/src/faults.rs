@@ -39,6 +39,14 @@ pub struct Faults {
     pub interrupts: bool,
     /// Sockets without news are reported readable.
     pub spurious_events: bool,
+    /// Sockets that are gone are reported readable.
+    pub stale_events: bool,
+    /// Edges are told a poll later than others that came after them.
+    pub late_events: bool,
+    /// The network loses connections: `ETIMEDOUT` here, a reset there.
+    pub losses: bool,
+    /// Reads bring less than has arrived; the rest is an edge of its own.
+    pub short_reads: bool,
     /// Writes are taken in pieces, or not at all, although there is room.
     pub short_writes: bool,
     /// Accepts fail with `ECONNABORTED`, `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`.
@@ -53,6 +61,10 @@ impl Faults {
         Self {
             interrupts: random.once_in(4),
             spurious_events: random.once_in(4),
+            stale_events: random.once_in(4),
+            late_events: random.once_in(4),
+            losses: random.once_in(4),
+            short_reads: random.once_in(4),
             short_writes: random.once_in(4),
             accept_errors: random.once_in(4),
             register_errors: random.once_in(4),

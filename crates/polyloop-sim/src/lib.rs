@@ -22,6 +22,7 @@
 mod client;
 mod driver;
 mod faults;
+mod poll;
 mod sim;
 mod socket;
 mod world;

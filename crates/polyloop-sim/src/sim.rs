@@ -2,7 +2,7 @@
 
 use crate::driver::{SimDriver, SimListener};
 use crate::world::World;
-use polyloop::driver::{Driver, Event, Ready};
+use polyloop::driver::Driver;
 use polyloop::jobs::{Inline, Offload};
 use polyloop::{
     Capacities, Choice, Console, Dispatcher, Factory, Gate, GateKind, Handler, LoopEnd, Spreading,
@@ -119,7 +119,7 @@ impl<F: Factory> Sim<F> {
     pub fn settle(&mut self) {
         let mut turns = 0;
         loop {
-            self.disturb();
+            self.world.lock().lose_somebody();
             let due: Vec<usize> = (0..self.loops.len())
                 .filter(|&at| self.is_due(at))
                 .collect();
@@ -165,37 +165,8 @@ impl<F: Factory> Sim<F> {
     fn is_due(&self, at: usize) -> bool {
         let wakes_at_ns = self.loops[at].next_wake_ns();
         let state = self.world.lock();
-        let poller = &state.pollers[self.first_poller + at];
         self.ends[at].is_none()
-            && (!poller.events.is_empty()
-                || poller.is_rung
+            && (state.has_news(self.first_poller + at)
                 || wakes_at_ns.is_some_and(|wakes_at_ns| wakes_at_ns <= state.now_ns))
-    }
-
-    /// Tells a loop, for once, something that is not so.
-    fn disturb(&self) {
-        let mut state = self.world.lock();
-        if !state.fires(|faults| faults.spurious_events) {
-            return;
-        }
-        let watched: Vec<_> = state
-            .sockets
-            .values()
-            .filter_map(|socket| socket.watch)
-            .collect();
-        if !watched.is_empty() {
-            let at = state.random.below(watched.len());
-            let event = Event {
-                token: watched[at].token,
-                ready: Ready::READABLE,
-            };
-            // Only together with other news: alone it would be a turn for nothing, and rightly counted as one.
-            let poller = &mut state.pollers[watched[at].poller];
-            if !poller.events.is_empty()
-                && poller.events.iter().all(|known| known.token != event.token)
-            {
-                poller.events.push_back(event);
-            }
-        }
     }
 }

@@ -79,7 +79,6 @@ impl Socket {
 pub(crate) const fn told(ready: Ready, interest: Interest) -> Ready {
     match interest {
         Interest::ReadWrite => ready,
-        Interest::Read if ready.has(Ready::ERROR) => ready,
         Interest::Read => Ready::from_bits(ready.bits() & !Ready::WRITABLE.bits()),
     }
 }

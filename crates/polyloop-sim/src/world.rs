@@ -3,9 +3,9 @@
 use crate::client::Client;
 use crate::driver::{SimDriver, SimListener};
 use crate::faults::{Faults, Random};
-use crate::socket::{Socket, Watch, told};
-use polyloop::Token;
-use polyloop::driver::{Event, Interest, Ready};
+use crate::poll::Poller;
+use crate::socket::{Socket, Watch};
+use polyloop::driver::Ready;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,14 +37,6 @@ pub(crate) struct State {
 pub(crate) struct Listener {
     pub(crate) queue: VecDeque<u32>,
     pub(crate) watch: Option<Watch>,
-}
-
-/// One poll.
-#[derive(Debug, Default)]
-pub(crate) struct Poller {
-    /// What it will say, in order; edges for one token come together.
-    pub(crate) events: VecDeque<Event>,
-    pub(crate) is_rung: bool,
 }
 
 impl World {
@@ -109,8 +101,7 @@ impl World {
         let refused = match state.listeners.get_mut(&listeners[at]) {
             Some(listener) => {
                 listener.queue.push_back(far);
-                let watch = listener.watch;
-                state.tell(watch, Ready::READABLE);
+                state.tell(listeners[at], Ready::READABLE);
                 false
             }
             None => true,
@@ -183,52 +174,6 @@ impl State {
         class(&self.faults) && self.random.once_in(4)
     }
 
-    /// Tells an edge to whoever watches.
-    pub(crate) fn tell(&mut self, watch: Option<Watch>, ready: Ready) {
-        let Some(Watch {
-            poller,
-            token,
-            interest,
-        }) = watch
-        else {
-            return;
-        };
-        let ready = told(ready, interest);
-        if ready == Ready::empty() {
-            return;
-        }
-        let events = &mut self.pollers[poller].events;
-        match events.iter_mut().find(|event| event.token == token) {
-            Some(event) => event.ready = event.ready.with(ready),
-            None => events.push_back(Event { token, ready }),
-        }
-    }
-
-    pub(crate) fn watch_of(&self, id: u32) -> Option<Watch> {
-        self.sockets.get(&id).and_then(|socket| socket.watch)
-    }
-
-    /// Registers a socket, and tells what it is ready for already.
-    pub(crate) fn watch(&mut self, id: u32, poller: usize, token: Token, interest: Interest) {
-        let Some(socket) = self.sockets.get(&id) else {
-            return;
-        };
-        let has_room = socket
-            .peer
-            .and_then(|peer| self.sockets.get(&peer))
-            .is_some_and(|peer| peer.room() > 0);
-        let ready = socket.readiness(has_room);
-        let watch = Some(Watch {
-            poller,
-            token,
-            interest,
-        });
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.watch = watch;
-        }
-        self.tell(watch, ready);
-    }
-
     /// Sends `bytes` from `id` to its peer, as many as the window takes.
     pub(crate) fn send(&mut self, id: u32, bytes: &[u8]) -> usize {
         let Some(peer) = self.sockets.get(&id).and_then(|socket| socket.peer) else {
@@ -239,9 +184,8 @@ impl State {
         };
         let count = bytes.len().min(far.room());
         far.arrived.extend(&bytes[..count]);
-        let watch = far.watch;
         if count > 0 {
-            self.tell(watch, Ready::READABLE);
+            self.tell(peer, Ready::READABLE);
         }
         if count < bytes.len()
             && let Some(socket) = self.sockets.get_mut(&id)
@@ -264,10 +208,15 @@ impl State {
             && count > 0
         {
             far.is_blocked = false;
-            let watch = far.watch;
-            self.tell(watch, Ready::WRITABLE);
+            self.tell_peer(id, Ready::WRITABLE);
         }
         bytes
+    }
+
+    fn tell_peer(&mut self, id: u32, edge: Ready) {
+        if let Some(peer) = self.sockets.get(&id).and_then(|socket| socket.peer) {
+            self.tell(peer, edge);
+        }
     }
 
     /// FIN from `id` to its peer.
@@ -281,8 +230,7 @@ impl State {
         if let Some(far) = socket.peer.and_then(|peer| self.sockets.get_mut(&peer)) {
             assert!(!far.has_fin, "a second FIN");
             far.has_fin = true;
-            let watch = far.watch;
-            self.tell(watch, Ready::READABLE.with(Ready::READ_CLOSED));
+            self.tell_peer(id, Ready::READABLE.with(Ready::READ_CLOSED));
         }
     }
 
@@ -301,8 +249,7 @@ impl State {
             far.error = Some(ECONNRESET);
             far.arrived.clear();
             let ready = far.readiness(false);
-            let watch = far.watch;
-            self.tell(watch, ready);
+            self.tell(peer, ready);
         }
     }
 
@@ -316,18 +263,37 @@ impl State {
         } else {
             self.finish(id);
         }
-        // What the poll has not said yet about it, it never says; what it has said already may come too late.
-        if let Some(Watch { poller, token, .. }) = self.watch_of(id) {
-            self.pollers[poller]
-                .events
-                .retain(|event| event.token != token);
-        }
+        self.unwatch(id);
         if let Some(Socket {
             peer: Some(peer), ..
         }) = self.sockets.remove(&id)
             && let Some(far) = self.sockets.get_mut(&peer)
         {
             far.peer = None;
+        }
+    }
+
+    /// Loses a connection, where the seed says so: at our end it is `ETIMEDOUT`, at the other a reset.
+    pub(crate) fn lose_somebody(&mut self) {
+        const ETIMEDOUT: i32 = 110;
+        if !self.fires(|faults| faults.losses) || !self.random.once_in(16) {
+            return;
+        }
+        let watched = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.watch.is_some() && socket.peer.is_some());
+        let ids: Vec<u32> = watched.map(|(&id, _)| id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let id = ids[self.random.below(ids.len())];
+        self.reset(id);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.error = Some(ETIMEDOUT);
+            socket.arrived.clear();
+            let ready = socket.readiness(false);
+            self.tell(id, ready);
         }
     }
 }

@@ -39,19 +39,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Sends what the callback wrote to one side, or keeps it.
     #[inline]
     pub(super) fn send_outbox(&mut self, key: Key, side: Side, input_len: usize) {
+        let was_told_full = self.note_full(key, side);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let Some((leg, stream)) = session.socket_mut(side) else {
             return;
         };
-        let outbox_bytes = self.hub.outbox.len(side);
-        let was_told_full =
-            self.hub.blocks.len(leg.output) + outbox_bytes >= self.tuning.output_high_bytes;
-        if was_told_full {
-            // Whoever was told so waits for `on_writable`, also if the kernel takes everything at once.
-            leg.flags.set(LegFlags::WAS_FULL);
-        }
         let waits = LegFlags::BLOCKED.with(LegFlags::CONNECTING);
         if self.defers_output || !leg.output.is_empty() || leg.flags.has(waits) {
             self.keep_outbox(key, side, input_len, 0);
@@ -82,6 +76,30 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             Err(error) => self.send_failed(key, side, input_len, &error),
         }
+    }
+
+    /// Whether the handler was told that this output is full. Then it waits for `on_writable`, also if the kernel takes
+    /// everything at once; and what it left of its input must not be overtaken by a FIN meanwhile.
+    #[inline]
+    fn note_full(&mut self, key: Key, side: Side) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let feeder = session.feeder(side);
+        let Some(leg) = session.leg_mut(side) else {
+            return false;
+        };
+        let bytes = self.hub.blocks.len(leg.output) + self.hub.outbox.len(side);
+        let is_full = bytes >= self.tuning.output_high_bytes;
+        if is_full {
+            leg.flags.set(LegFlags::WAS_FULL);
+            if let Some(leg) = session.leg_mut(feeder)
+                && !leg.kept.is_empty()
+            {
+                leg.flags.set(LegFlags::HELD);
+            }
+        }
+        is_full
     }
 
     fn send_failed(&mut self, key: Key, side: Side, input_len: usize, error: &io::Error) {
