@@ -132,7 +132,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "COUNT", value_parser = parse_count, help_heading = "One turn of a loop")]
     pub(crate) accept_burst: Option<u64>,
 
-    /// Handed-over sockets and messages taken per turn [default: 256]
+    /// Handed-over sockets, messages and job results taken per turn, so many of each [default: 256]
     #[arg(long, value_name = "COUNT", value_parser = parse_count, help_heading = "One turn of a loop")]
     pub(crate) inbox_budget: Option<u64>,
 

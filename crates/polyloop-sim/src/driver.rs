@@ -44,6 +44,11 @@ impl Wake for SimWaker {
     }
 }
 
+/// Names of calls in the trace, apart from the indices of polls.
+const READ: u64 = 1 << 32;
+const WRITE: u64 = 2 << 32;
+const CLOSE: u64 = 3 << 32;
+
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
@@ -144,7 +149,13 @@ impl Driver for SimDriver {
             return errno(EMFILE);
         }
         if fails {
-            return errno([ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM][lucky]);
+            let error = [ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM][lucky];
+            if error == ECONNABORTED
+                && let Some(lost) = known.queue.pop_front()
+            {
+                state.close(lost, true);
+            }
+            return errno(error);
         }
         let Some(id) = known.queue.pop_front() else {
             return errno(EAGAIN);
@@ -225,6 +236,7 @@ impl Driver for SimDriver {
             state.tell(stream.0, Ready::READABLE);
         }
         buffer[..bytes.len()].copy_from_slice(&bytes);
+        state.note(READ, u64::from(stream.0), bytes.len() as u64);
         let Some(socket) = state.sockets.get_mut(&stream.0) else {
             return errno(EPIPE);
         };
@@ -265,6 +277,7 @@ impl Driver for SimDriver {
                 socket.is_blocked = true;
             }
         }
+        state.note(WRITE, u64::from(stream.0), count as u64);
         if count == 0 { errno(EAGAIN) } else { Ok(count) }
     }
 
@@ -297,6 +310,7 @@ impl Driver for SimDriver {
     fn close_stream(&mut self, stream: SimStream, abort: bool) {
         let mut state = self.world.lock();
         state.owned -= 1;
+        state.note(CLOSE, u64::from(stream.0), u64::from(abort));
         state.close(stream.0, abort);
     }
 }

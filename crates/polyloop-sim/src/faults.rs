@@ -43,6 +43,8 @@ pub struct Faults {
     pub stale_events: bool,
     /// Edges are told a poll later than others that came after them.
     pub late_events: bool,
+    /// Loops that have something to do come to it late: others go first, or time passes.
+    pub stalls: bool,
     /// The network loses connections: `ETIMEDOUT` here, a reset there.
     pub losses: bool,
     /// Reads bring less than has arrived; the rest is an edge of its own.
@@ -63,6 +65,7 @@ impl Faults {
             spurious_events: random.once_in(4),
             stale_events: random.once_in(4),
             late_events: random.once_in(4),
+            stalls: random.once_in(4),
             losses: random.once_in(4),
             short_reads: random.once_in(4),
             short_writes: random.once_in(4),

@@ -124,6 +124,13 @@ impl State {
         if (1..events_max).contains(&events.len()) {
             self.say_what_is_not_so(poller, events);
         }
+        for event in &*events {
+            self.note(
+                poller as u64,
+                event.token.to_bits(),
+                u64::from(event.ready.bits()),
+            );
+        }
     }
 
     /// Adds an event without a cause, or one for a socket that is gone.

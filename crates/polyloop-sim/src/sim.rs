@@ -17,11 +17,15 @@ type MessageOf<F> = <<F as Factory>::Handler as Handler>::Message;
 /// Turns without the clock moving after which a simulation is held to spin.
 const TURNS_MAX: usize = 1_000_000;
 
+/// How late a loop may come to a deadline when it stalls.
+const STALL_NS_MAX: usize = 5_000_000_000;
+
 /// A server in a world. See the crate's documentation.
 #[derive(Debug)]
 pub struct Sim<F: Factory> {
     world: World,
-    loops: Vec<Dispatcher<SimDriver, F>>,
+    /// A loop that has ended is dropped, as its thread would do: what it still held is held no more.
+    loops: Vec<Option<Dispatcher<SimDriver, F>>>,
     ends: Vec<Option<LoopEnd>>,
     console: Console<SimDriver, MessageOf<F>>,
     listeners: Vec<u32>,
@@ -75,6 +79,7 @@ impl<F: Factory> Sim<F> {
             })
             .collect::<Vec<_>>();
         let ends = loops.iter().map(|_| None).collect();
+        let loops = loops.into_iter().map(Some).collect();
         Self {
             world: world.clone(),
             loops,
@@ -112,11 +117,11 @@ impl<F: Factory> Sim<F> {
             .sum()
     }
 
-    /// Turns every loop that has something to do, until none has, without the clock moving.
+    /// Turns every loop that has something to do, until none has, without the clock moving. Returns how many turns that took.
     ///
     /// # Panics
     /// When that never happens: the loops spin.
-    pub fn settle(&mut self) {
+    pub fn settle(&mut self) -> usize {
         let mut turns = 0;
         loop {
             self.world.lock().lose_somebody();
@@ -124,15 +129,18 @@ impl<F: Factory> Sim<F> {
                 .filter(|&at| self.is_due(at))
                 .collect();
             if due.is_empty() {
-                return;
+                return turns;
             }
-            for at in due {
+            for at in self.in_some_order(due) {
                 turns += 1;
                 assert!(
                     turns < TURNS_MAX,
                     "{turns} turns at one instant: the loops spin"
                 );
-                self.turn(at);
+                // What another loop did meanwhile may have taken its reason away.
+                if self.is_due(at) {
+                    self.turn(at);
+                }
             }
         }
     }
@@ -143,10 +151,10 @@ impl<F: Factory> Sim<F> {
         let until_ns = self.world.now_ns().saturating_add(by_ns);
         loop {
             self.settle();
-            let alive = (0..self.loops.len()).filter(|&at| self.ends[at].is_none());
-            let next_ns = alive.filter_map(|at| self.loops[at].next_wake_ns()).min();
+            let alive = self.loops.iter().flatten();
+            let next_ns = alive.filter_map(Dispatcher::next_wake_ns).min();
             match next_ns {
-                Some(next_ns) if next_ns <= until_ns => self.world.lock().now_ns = next_ns,
+                Some(next_ns) if next_ns <= until_ns => self.sleep_until(next_ns, until_ns),
                 _ => break,
             }
         }
@@ -154,19 +162,48 @@ impl<F: Factory> Sim<F> {
         self.settle();
     }
 
+    /// The loops that are due, beginning with any, without those that come late this time.
+    fn in_some_order(&self, mut due: Vec<usize>) -> Vec<usize> {
+        let mut state = self.world.lock();
+        let first = state.random.below(due.len());
+        due.rotate_left(first);
+        due.retain(|_| !state.fires(|faults| faults.stalls));
+        due
+    }
+
+    /// Lets the clock move to the next deadline, or somewhat beyond it.
+    fn sleep_until(&self, next_ns: u64, until_ns: u64) {
+        let mut state = self.world.lock();
+        let is_late = state.fires(|faults| faults.stalls);
+        let late_ns = if is_late {
+            state.random.below(STALL_NS_MAX) as u64
+        } else {
+            0
+        };
+        state.now_ns = state.now_ns.max((next_ns + late_ns).min(until_ns));
+    }
+
     fn turn(&mut self, at: usize) {
-        match self.loops[at].turn() {
+        let Some(dispatcher) = &mut self.loops[at] else {
+            return;
+        };
+        match dispatcher.turn() {
             Ok(Turn::Next) => {}
-            Ok(Turn::Ended(end)) => self.ends[at] = Some(end),
+            Ok(Turn::Ended(end)) => {
+                self.ends[at] = Some(end);
+                self.loops[at] = None;
+            }
             Err(error) => panic!("loop {at}: {error}"),
         }
     }
 
     fn is_due(&self, at: usize) -> bool {
-        let wakes_at_ns = self.loops[at].next_wake_ns();
+        let Some(dispatcher) = &self.loops[at] else {
+            return false;
+        };
+        let wakes_at_ns = dispatcher.next_wake_ns();
         let state = self.world.lock();
-        self.ends[at].is_none()
-            && (state.has_news(self.first_poller + at)
-                || wakes_at_ns.is_some_and(|wakes_at_ns| wakes_at_ns <= state.now_ns))
+        state.has_news(self.first_poller + at)
+            || wakes_at_ns.is_some_and(|wakes_at_ns| wakes_at_ns <= state.now_ns)
     }
 }

@@ -31,6 +31,7 @@ pub(crate) struct State {
     /// Sockets at our end.
     pub(crate) owned: usize,
     next_id: u32,
+    trace: u64,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl World {
             pollers: Vec::new(),
             owned: 0,
             next_id: 0,
+            trace: 0,
         })))
     }
 
@@ -142,6 +144,12 @@ impl World {
         self.lock().now_ns
     }
 
+    /// A number made of everything that the loops were told and did, in order: two runs that differ anywhere differ here.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.lock().trace
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A test that panicked while it held the world has failed already.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,6 +175,21 @@ impl State {
             );
         }
         (near, far)
+    }
+
+    /// Adds a step to the trace.
+    pub(crate) const fn note(&mut self, call: u64, id: u64, result: u64) {
+        // FNV-1a over three words; it has to notice a difference, not to withstand anybody.
+        let mut trace = self.trace;
+        let words = [call, id, result];
+        let mut at = 0;
+        while at < words.len() {
+            trace = (trace ^ words[at])
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(23);
+            at += 1;
+        }
+        self.trace = trace;
     }
 
     /// Whether a class of fault that is on fires now.

@@ -51,7 +51,7 @@ pub enum Phase {
     Ready = 4,
     /// New connections.
     Accept = 5,
-    /// What handlers produced outside of the ready phase.
+    /// What handlers produced in the inbox and timers phases.
     Flush = 6,
 }
 
@@ -284,7 +284,7 @@ numbers! {
     turns_idle: "Turns that slept, woke and changed nothing.",
     handler_panics: "Panics of handlers; each closed one connection.",
     budget_poll: "Polls that returned as many events as allowed.",
-    budget_inbox: "Turns in which the inbox phase used up its budget.",
+    budget_inbox: "Turns in which one kind of the inbox phase used up its budget.",
     budget_timers: "Turns in which the timers phase used up its budget.",
     budget_bytes: "Connections that used up their bytes of a turn.",
     budget_quota: "Turns in which the ready phase used up its time.",

@@ -20,7 +20,8 @@ pub struct Tuning {
     /// Connections taken from one listener in one turn. Between HAProxy's 4 and Netty's 16, accepting too many at
     /// once delays those that are being served; what is left is taken in the next turn.
     pub accept_max: usize,
-    /// Messages, and handed-over sockets, taken in one turn. gnet bounds its queue by 256 a round.
+    /// Handed-over sockets, messages and results of jobs taken in one turn, so many of each: a flood of one kind must
+    /// not keep the others waiting. gnet bounds its queue by 256 a round.
     pub inbox_max: usize,
     /// Timers fired in one turn.
     pub timers_max: usize,

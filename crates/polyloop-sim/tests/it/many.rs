@@ -46,29 +46,32 @@ fn a_full_inbox_keeps_the_connection_where_it_was_accepted() {
 
 #[test]
 fn a_drain_serves_those_who_wait_already() {
-    // Goal: whoever the kernel has promised a connection gets one, on whichever loop. Method: 40 connect and speak,
-    // the drain comes before the first turn; they finish, and all loops end.
-    let world = World::new(2);
-    let mut sim = spreading(&world, 4, Capacities::default());
-    let listeners = sim.listeners().to_vec();
-    let clients: Vec<Client> = (0..40).map(|_| world.connect(&listeners)).collect();
-    for client in &clients {
-        assert_eq!(client.send(b"in time"), 7);
-        client.finish();
+    // Goal: whoever the kernel has promised a connection gets one, on whichever loop, even if the one that it would be
+    // handed to has ended. Method: 40 connect, to all loops or to one, and speak; the drain comes before the first turn, in
+    // ten orders of the loops; they finish, and all loops end.
+    for seed in 0..20 {
+        let world = World::new(seed);
+        let mut sim = spreading(&world, 4, Capacities::default());
+        let listeners = sim.listeners()[..if seed < 10 { 4 } else { 1 }].to_vec();
+        let clients: Vec<Client> = (0..40).map(|_| world.connect(&listeners)).collect();
+        for client in &clients {
+            assert_eq!(client.send(b"in time"), 7);
+            client.finish();
+        }
+        sim.console().drain(world.now_ns() + 1_000_000_000);
+        for client in &clients {
+            assert_eq!(drain_client(&mut sim, client), b"in time", "seed {seed}");
+            assert!(client.is_at_end());
+        }
+        assert!(
+            sim.ends()
+                .iter()
+                .all(|end| end.is_some_and(|end| end.cut == 0)),
+            "{:?}",
+            sim.ends()
+        );
+        assert_at_rest(&mut sim, &world);
     }
-    sim.console().drain(world.now_ns() + 1_000_000_000);
-    for client in &clients {
-        assert_eq!(drain_client(&mut sim, client), b"in time");
-        assert!(client.is_at_end());
-    }
-    assert!(
-        sim.ends()
-            .iter()
-            .all(|end| end.is_some_and(|end| end.cut == 0)),
-        "{:?}",
-        sim.ends()
-    );
-    assert_at_rest(&mut sim, &world);
 }
 
 #[test]

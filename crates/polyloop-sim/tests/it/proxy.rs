@@ -7,9 +7,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Passes bytes and FINs on, each direction by itself.
-struct Relay {
+pub(crate) struct Relay {
     to: PeerAddr,
     finished: u32,
+}
+
+impl Relay {
+    pub(crate) const fn new(to: PeerAddr) -> Self {
+        Self { to, finished: 0 }
+    }
 }
 
 impl Handler for Relay {
@@ -74,7 +80,7 @@ impl Handler for Herald {
     }
 }
 
-fn address(listener: u32) -> PeerAddr {
+pub(crate) fn address(listener: u32) -> PeerAddr {
     PeerAddr::from(SocketAddr::from(([127, 0, 0, 1], listener as u16)))
 }
 
@@ -83,17 +89,12 @@ fn relay(
     to: PeerAddr,
     tuning: &Tuning,
 ) -> Sim<impl Factory<Handler = Relay> + use<>> {
-    server(world, 1, tuning, move |_| {
-        move |_: Accepted| Relay { to, finished: 0 }
-    })
+    server(world, 1, tuning, move |_| move |_: Accepted| Relay::new(to))
 }
 
 /// Two servers in one world: each settles its own loops until neither has anything to do.
-fn settle<A: Factory, B: Factory>(front: &mut Sim<A>, back: &mut Sim<B>) {
-    for _ in 0..20 {
-        front.settle();
-        back.settle();
-    }
+pub(crate) fn settle_both<A: Factory, B: Factory>(front: &mut Sim<A>, back: &mut Sim<B>) {
+    while front.settle() + back.settle() > 0 {}
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn the_client_finishes_first() {
     let client = world.connect(front.listeners());
     assert_eq!(client.send(&pattern(1000)), 1000);
     client.finish();
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert_eq!(client.receive(usize::MAX), b"farewell");
     assert!(client.is_at_end() && !client.was_reset());
     assert_at_rest(&mut back, &world);
@@ -119,16 +120,16 @@ fn the_backend_finishes_first() {
     let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Herald);
     let mut front = relay(&world, address(back.listeners()[0]), &Tuning::default());
     let client = world.connect(front.listeners());
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert_eq!(client.receive(usize::MAX), b"hear ye");
     assert!(client.is_at_end() && !client.was_reset());
     for _ in 0..10 {
         assert_eq!(client.send(&pattern(5000)), 5000);
-        settle(&mut front, &mut back);
+        settle_both(&mut front, &mut back);
     }
     assert_eq!(back.sum(|numbers| numbers.bytes_in.value()), 50_000);
     client.finish();
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert_at_rest(&mut back, &world);
     assert_at_rest(&mut front, &world);
 }
@@ -150,7 +151,7 @@ fn a_slow_client_stops_the_backend_and_not_the_memory() {
     let mut sent = 0;
     loop {
         let count = client.send(&bytes[sent..]);
-        settle(&mut front, &mut back);
+        settle_both(&mut front, &mut back);
         sent += count;
         let kept = front.sum(|numbers| numbers.kept_bytes.value());
         assert!(
@@ -166,7 +167,7 @@ fn a_slow_client_stops_the_backend_and_not_the_memory() {
     while got.len() < bytes.len() {
         let before = got.len() + sent;
         sent += client.send(&bytes[sent..]);
-        settle(&mut front, &mut back);
+        settle_both(&mut front, &mut back);
         got.extend(client.receive(usize::MAX));
         assert!(
             got.len() + sent > before,
@@ -176,7 +177,7 @@ fn a_slow_client_stops_the_backend_and_not_the_memory() {
     }
     assert!(got == bytes);
     drop(client);
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert_at_rest(&mut back, &world);
     assert_at_rest(&mut front, &world);
 }
@@ -188,9 +189,9 @@ fn a_reset_of_either_side_ends_the_session() {
     let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
     let mut front = relay(&world, address(back.listeners()[0]), &Tuning::default());
     let clients: Vec<Client> = (0..2).map(|_| world.connect(front.listeners())).collect();
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     clients[0].reset();
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert_eq!(front.sum(|numbers| numbers.live.value()), 1);
     assert_eq!(back.sum(|numbers| numbers.live.value()), 1);
     assert_eq!(
@@ -198,10 +199,10 @@ fn a_reset_of_either_side_ends_the_session() {
         1
     );
     back.console().stop();
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert!(clients[1].is_at_end() || clients[1].was_reset());
     drop(clients);
-    settle(&mut front, &mut back);
+    settle_both(&mut front, &mut back);
     assert_at_rest(&mut front, &world);
 }
 
