@@ -5,6 +5,10 @@
 //! another flag, and nothing touches the machine.
 //!
 //! The help text is part of the program: it gives each default with its reason.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "the comments of flags are help texts, where [::1] is an address"
+)]
 
 use std::time::Duration;
 
