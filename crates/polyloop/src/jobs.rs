@@ -1,6 +1,6 @@
 //! The way of a job off the loop and of its result back.
 //!
-//! A job is a boxed closure on a pool's queue. Once it has begun, exactly one [`Finished`] comes back, whether it ends
+//! A job is a boxed closure on a pool's queue. Once it has begun, exactly one end comes back, whether it ends
 //! or panics, so that the loop's count of pending jobs returns to zero. A job that a full pool refuses was never
 //! taken, and nothing comes back; jobs that are still queued when the pools shut down have no loop left to tell,
 //! since pools are shut down after the loops.
