@@ -11,11 +11,12 @@
 //!                    sockets, edges, clock, faults
 //! ```
 //!
-//! * Readiness is edge-triggered, as epoll tells it: on arrival, on room after a write that was cut short, on FIN and
-//!   reset, on registration if ready already. Nothing is told twice.
+//! * Readiness is edge-triggered, as epoll tells it: an edge (arrival, room after a write that was cut short, FIN, reset,
+//!   registration of what is ready already) makes the poll look at a socket once; see `poll.rs`.
 //! * Time moves only when every loop would sleep, and only by [`Sim::advance`].
-//! * Faults are drawn from the seed: interrupted calls, spurious events, output that is taken in pieces, accepts that
-//!   fail.
+//! * Faults are drawn from the seed, [`Faults`] names them all: interrupted calls, short reads and writes, events that
+//!   are spurious, stale or late, accepts and registrations that fail, connections that are lost, loops that stall.
+//! * [`World::trace`] is a number made of all that happened: the same seed, the same number.
 //!
 //! Deliberately absent: packet loss and ordering, which the kernel hides from a program as well.
 

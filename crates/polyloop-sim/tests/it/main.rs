@@ -2,6 +2,7 @@
 //!
 //! | module | what belongs there |
 //! |---|---|
+//! | `chaos` | a handler that does everything, and watches how it is treated |
 //! | `echo` | bytes: whole, halves, resets, slow readers, budgets |
 //! | `flow` | who is read when: pauses, full outputs, input that is left, classes |
 //! | `life` | deadlines, timers, drain, stop, panics, the cap |
@@ -10,6 +11,7 @@
 //! | `talk` | messages, offloaded jobs, connections that a handler makes |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
+mod chaos;
 mod echo;
 mod flow;
 mod life;

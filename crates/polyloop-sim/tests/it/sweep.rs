@@ -16,7 +16,7 @@ use std::time::Duration;
 const SEEDS: u64 = 300;
 
 /// One client and what it has said and heard.
-struct Talker {
+pub(crate) struct Talker {
     client: Client,
     bytes: Vec<u8>,
     sent: usize,
@@ -25,7 +25,7 @@ struct Talker {
 }
 
 impl Talker {
-    fn new(world: &World, listeners: &[u32], random: &mut Random) -> Self {
+    pub(crate) fn new(world: &World, listeners: &[u32], random: &mut Random) -> Self {
         Self {
             client: world.connect(listeners),
             bytes: pattern(1 + random.below(50_000)),
@@ -111,7 +111,7 @@ fn run(seed: u64) -> u64 {
 }
 
 /// Sends a piece, reads a piece, and sometimes finishes early.
-fn talk(talker: &mut Talker, random: &mut Random) {
+pub(crate) fn talk(talker: &mut Talker, random: &mut Random) {
     let left = talker.bytes.len() - talker.sent;
     if left > 0 && !talker.is_finished {
         let count = 1 + random.below(left.min(5000));
@@ -135,7 +135,7 @@ fn talk(talker: &mut Talker, random: &mut Random) {
 }
 
 /// Without faults, everybody hears an end, and all that he said before it. Returns how many heard less, without a reset.
-fn finish(talkers: &mut Vec<Talker>, mut pass_time: impl FnMut()) -> u64 {
+pub(crate) fn finish(talkers: &mut Vec<Talker>, mut pass_time: impl FnMut()) -> u64 {
     for talker in talkers.iter_mut() {
         if !std::mem::replace(&mut talker.is_finished, true) {
             talker.client.finish();
@@ -166,7 +166,7 @@ fn finish(talkers: &mut Vec<Talker>, mut pass_time: impl FnMut()) -> u64 {
 }
 
 /// Connections that ended for another reason than that the client had finished: each is counted somewhere.
-fn untimely_ends<F: Factory>(sim: &Sim<F>) -> u64 {
+pub(crate) fn untimely_ends<F: Factory>(sim: &Sim<F>) -> u64 {
     let finished = CloseReason::PeerFinished.index();
     let boards = sim.console().boards().iter();
     let reasons = boards.flat_map(|board| board.closes.iter().enumerate());
@@ -244,7 +244,7 @@ fn run_relay(seed: u64) -> u64 {
 }
 
 /// Runs the seeds that were asked for, or all; then some of them twice.
-fn sweep(name: &str, run: fn(u64) -> u64) {
+pub(crate) fn sweep(name: &str, run: fn(u64) -> u64) {
     if let Ok(seed) = std::env::var("SIM_SEED") {
         match u64::from_str_radix(seed.trim_start_matches("0x"), 16) {
             Ok(seed) => run(seed),
