@@ -36,6 +36,18 @@ impl Talker {
     }
 }
 
+/// One of three ways to spread, for loop `at` of `loops`.
+fn choice_of(kind: usize, at: usize, loops: usize, seed: u64) -> Choice {
+    match kind {
+        0 => Choice::Stay,
+        1 => Choice::Correct {
+            above_percent: 10,
+            chooser: Chooser::new(Spread::Least, at, loops, seed),
+        },
+        _ => Choice::Spread(Chooser::new(Spread::TwoChoices, at, loops, seed)),
+    }
+}
+
 /// One run against an echo; returns its trace.
 fn run(seed: u64) -> u64 {
     let mut random = Random::new(seed);
@@ -57,14 +69,7 @@ fn run(seed: u64) -> u64 {
     };
     let when_full = WhenFull::ALL[random.below(WhenFull::ALL.len())];
     let kind = random.below(3);
-    let choice = |at: usize| match kind {
-        0 => Choice::Stay,
-        1 => Choice::Correct {
-            above_percent: 10,
-            chooser: Chooser::new(Spread::Least, at, loops, seed),
-        },
-        _ => Choice::Spread(Chooser::new(Spread::TwoChoices, at, loops, seed)),
-    };
+    let choice = |at| choice_of(kind, at, loops, seed);
     let mut sim = Sim::new(
         &world,
         loops,
