@@ -1,6 +1,6 @@
 //! What a handler can do: the context that every callback is given.
 
-use crate::dispatcher::session::{Leg, LegFlags, NO_TIMERS, SessionState};
+use crate::dispatcher::session::{Leg, LegFlags, NO_TIMERS, SessionFlags, SessionState};
 use crate::handler::Handler;
 use crate::hub::Hub;
 use crate::offload::{JobId, PoolId};
@@ -233,9 +233,11 @@ impl<H: Handler> Ctx<'_, H> {
 
     /// Starts a connection, which becomes the back side of this session: `on_connected` or `on_connect_failed`
     /// tells how it went. What is written to it meanwhile is kept. `false`, and nothing happens, if the session has
-    /// a back side already.
+    /// a back side already, or has not been told yet how the last attempt failed.
     pub fn connect(&mut self, to: PeerAddr) -> bool {
-        let is_free = self.back.is_none() && self.hub.connect.is_none();
+        let is_free = self.back.is_none()
+            && self.hub.connect.is_none()
+            && !self.state.flags.has(SessionFlags::OWED_FAILURE);
         if is_free {
             self.hub.connect = Some(to);
         }

@@ -481,13 +481,21 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             told: upto,
         };
         self.progress |= upto > told;
-        if self.sessions.is_empty() && !self.post.has_handed() {
+        if self.sessions.is_empty() && self.has_last_handed() {
+            // Taken in the next turn.
+        } else if self.sessions.is_empty() {
             self.life = Life::Ended(LoopEnd { cut: 0 });
         } else if self.hub.now_ns >= deadline_ns {
             self.progress = true;
             let cut = self.close_all(crate::CloseReason::DrainDeadline);
             self.life = Life::Ended(LoopEnd { cut });
         }
+    }
+
+    /// Whether sockets of other loops still wait for this one, which is about to end and takes no more of them.
+    fn has_last_handed(&self) -> bool {
+        self.post.refuse_handed();
+        self.post.has_handed()
     }
 
     fn each_session(&mut self, mut act: impl FnMut(&mut Self, Key)) {

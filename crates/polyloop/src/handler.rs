@@ -42,7 +42,10 @@ pub enum Verdict {
 /// # Order of calls
 /// `on_open` comes first and `on_close` last, exactly once each, and nothing after `on_close`. `on_data` never comes
 /// while reading is paused, nor after `on_finished` of the same side. A callback that panics ends its own session
-/// with [`CloseReason::HandlerPanicked`]; `on_close` is not called then, since the state can no longer be trusted.
+/// with [`CloseReason::HandlerPanicked`] and a reset, so that nobody takes what was written so far for everything;
+/// `on_close` is not called then, since the state can no longer be trusted. The same holds for the other methods and for
+/// `Drop`, of the handler and of its messages: a panic there is counted, and never reaches the loop. Only a second panic
+/// while the first unwinds ends the process, as everywhere in Rust.
 ///
 /// # Speed
 /// Every callback runs on the loop, and every other connection of that loop waits for it. Anything that could block

@@ -56,10 +56,12 @@ impl<M: Send> Mailer<M> {
     }
 
     fn post(&self, mail: Mail<M>) -> Result<(), SendError<M>> {
-        self.sender.send(mail).map_err(|error| match error {
-            crate::inbox::SendError::Full(mail) => SendError::Full(mail.message),
-            crate::inbox::SendError::Closed(mail) => SendError::Closed(mail.message),
-        })
+        match self.sender.send(mail) {
+            // Dropped messages owe nothing to anybody.
+            Ok(_) => Ok(()),
+            Err(crate::inbox::SendError::Full(mail)) => Err(SendError::Full(mail.message)),
+            Err(crate::inbox::SendError::Closed(mail)) => Err(SendError::Closed(mail.message)),
+        }
     }
 }
 

@@ -58,13 +58,15 @@ pub struct Sender<T> {
 impl<T: Send> Sender<T> {
     /// Hands `message` to the loop and wakes it if it sleeps. Never blocks.
     ///
-    /// Taken is not yet read: a loop that ends drops what is in its inbox.
+    /// Taken is not yet read: a loop that ends drops what is in its inbox. Where it ended at this very moment the sender
+    /// does that for it, and is told how many messages it dropped, its own or others': whatever they stood for is the
+    /// sender's to give back.
     ///
     /// # Errors
     ///
     /// The message comes back: [`SendError::Full`] when the loop is behind by the whole capacity (counted),
     /// [`SendError::Closed`] when the loop is gone and will not come back.
-    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+    pub fn send(&self, message: T) -> Result<Dropped, SendError<T>> {
         if self.shared.is_closed() {
             return Err(SendError::Closed(message));
         }
@@ -73,12 +75,14 @@ impl<T: Send> Sender<T> {
             return Err(SendError::Full(message));
         }
         self.bell.ring();
-        // The receiver may have emptied the inbox for the last time before the push. `ring` has fenced, see `Receiver::drop`:
+        // The receiver may have emptied the inbox for the last time before the push. `ring` has fenced, see `Receiver::close`:
         // either the receiver saw our message, or we see its mark, and empty the inbox in its place.
-        if self.shared.is_closed() {
-            self.producer.discard();
-        }
-        Ok(())
+        let dropped = if self.shared.is_closed() {
+            self.producer.discard()
+        } else {
+            0
+        };
+        Ok(Dropped(dropped))
     }
 
     /// Messages waiting in the inbox; out of date as soon as it is read.
@@ -148,11 +152,19 @@ impl<T: Send> Receiver<T> {
     }
 }
 
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
+impl<T> Receiver<T> {
+    /// Closes the inbox: from now on senders keep their messages. What was sent before waits to be popped, unless its
+    /// sender saw the mark and has dropped it.
+    pub fn close(&self) {
         self.shared.closed.store(CLOSED, Ordering::Relaxed);
         // Pairs with the fence in `Bell::ring`, between a sender's push and its second look at the mark.
         fence(Ordering::SeqCst);
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.close();
         while self.consumer.pop().is_some() {}
     }
 }
@@ -176,6 +188,11 @@ impl Shared {
         self.closed.load(Ordering::Relaxed) == CLOSED
     }
 }
+
+/// How many messages a sender has dropped in place of a loop that was ending; nearly always none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what the dropped messages stood for has to be given back"]
+pub struct Dropped(pub usize);
 
 const OPEN: u32 = 0;
 const CLOSED: u32 = 1;
@@ -240,8 +257,13 @@ mod queue {
             self.0.try_send(value).map_err(|error| error.into_inner())
         }
 
-        pub(super) fn discard(&self) {
-            while self.1.try_recv().is_ok() {}
+        /// Drops what is in the queue; returns how many.
+        pub(super) fn discard(&self) -> usize {
+            let mut dropped = 0;
+            while self.1.try_recv().is_ok() {
+                dropped += 1;
+            }
+            dropped
         }
 
         pub(super) fn len(&self) -> usize {
@@ -304,8 +326,10 @@ mod queue {
             Ok(())
         }
 
-        pub(super) fn discard(&self) {
-            lock(&self.0).clear();
+        pub(super) fn discard(&self) -> usize {
+            // Dropped after the lock, as the messages may take it.
+            let values = std::mem::take(&mut *lock(&self.0));
+            values.len()
         }
 
         pub(super) fn len(&self) -> usize {
@@ -369,8 +393,8 @@ mod tests {
         let (sender, receiver) = inbox::<Box<u32>>(2, bell);
         let other = sender.clone();
         assert!(receiver.is_empty() && sender.is_empty());
-        sender.send(Box::new(1)).unwrap();
-        other.send(Box::new(2)).unwrap();
+        assert_eq!(sender.send(Box::new(1)), Ok(Dropped(0)));
+        assert_eq!(other.send(Box::new(2)), Ok(Dropped(0)));
         assert_eq!(sender.send(Box::new(3)), Err(SendError::Full(Box::new(3))));
         assert_eq!(
             (sender.len(), receiver.len(), receiver.capacity()),
@@ -394,7 +418,7 @@ mod tests {
         let bell = Arc::new(Bell::new(Arc::new(Silent)));
         let (sender, receiver) = inbox(4, bell);
         let message = Arc::new(());
-        sender.send(Arc::clone(&message)).unwrap();
+        assert_eq!(sender.send(Arc::clone(&message)), Ok(Dropped(0)));
         drop(receiver);
         assert_eq!(Arc::strong_count(&message), 1);
     }
@@ -461,7 +485,10 @@ mod models {
             let senders = [1u32, 2].map(|message| {
                 let sender = sender.clone();
                 thread::spawn(move || match sender.send(message) {
-                    Ok(()) => 0,
+                    Ok(Dropped(dropped)) => {
+                        assert_eq!(dropped, 0, "nobody closes");
+                        0
+                    }
                     Err(SendError::Full(message)) => message,
                     Err(SendError::Closed(_)) => unreachable!("the receiver is alive"),
                 })
@@ -505,6 +532,30 @@ mod models {
                 Arc::strong_count(&message),
                 1 + usize::from(returned.is_some())
             );
+        });
+    }
+
+    #[test]
+    fn what_stands_behind_a_message_is_given_back_once() {
+        // Goal: a socket handed to a loop that ends is answered for by exactly one side. Method: send while the receiver
+        // closes and takes what is left; what came back, was taken, or was dropped for the loop adds up to one.
+        loom::model(|| {
+            let bell = Arc::new(Bell::new(Arc::new(Poll::default())));
+            let (sender, receiver) = inbox(1, bell);
+            let other = thread::spawn(move || match sender.send(7) {
+                Ok(Dropped(dropped)) => dropped,
+                Err(error) => usize::from(error.into_inner() == 7),
+            });
+            receiver.close();
+            let mut taken = 0;
+            while receiver.pop().is_some() {
+                taken += 1;
+            }
+            let by_sender = other.join().unwrap();
+            while receiver.pop().is_some() {
+                taken += 1;
+            }
+            assert_eq!(taken + by_sender, 1);
         });
     }
 }

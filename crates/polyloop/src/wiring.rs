@@ -7,7 +7,7 @@ use crate::bell::{Bell, Wake};
 use crate::control::Control;
 use crate::driver::Driver;
 use crate::hub::{Mail, Mailer};
-use crate::inbox::{Receiver, SendError, Sender, inbox};
+use crate::inbox::{Dropped, Receiver, SendError, Sender, inbox};
 use crate::jobs::{Finished, Offload};
 use crate::permits::Permits;
 use crate::telemetry::LoopBoard;
@@ -86,12 +86,19 @@ impl<S: Send, M: Send> Links<S, M> {
     ) -> Result<(), Handed<S>> {
         // Charged first: between sending and charging, others would see a loop emptier than it is.
         board.charged.fetch_add(1, Ordering::Relaxed);
-        self.handed[to].send(handed).map_err(|error| {
-            board.charged.fetch_sub(1, Ordering::Relaxed);
-            match error {
-                SendError::Full(handed) | SendError::Closed(handed) => handed,
+        match self.handed[to].send(handed) {
+            Ok(Dropped(0)) => Ok(()),
+            Ok(Dropped(dropped)) => {
+                // The loop ended just now. The sockets are closed; their permits and charges are nobody else's.
+                board.charged.fetch_sub(dropped as i64, Ordering::Relaxed);
+                self.permits.release(dropped as u64);
+                Ok(())
             }
-        })
+            Err(SendError::Full(handed) | SendError::Closed(handed)) => {
+                board.charged.fetch_sub(1, Ordering::Relaxed);
+                Err(handed)
+            }
+        }
     }
 }
 
@@ -123,6 +130,11 @@ impl<D: Driver, M: Send> Post<D, M> {
 
     pub(crate) fn has_handed(&self) -> bool {
         !self.handed.is_empty()
+    }
+
+    /// From now on other loops keep their sockets; what they gave before is still to be taken.
+    pub(crate) fn refuse_handed(&self) {
+        self.handed.close();
     }
 
     pub(crate) fn next_control(&self) -> Option<Control<D::Listener>> {

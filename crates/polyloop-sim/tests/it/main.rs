@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `chaos` | a handler that does everything, and watches how it is treated |
 //! | `echo` | bytes: whole, halves, resets, slow readers, budgets |
+//! | `ends` | FIN or reset, and panics wherever the code of a user runs |
 //! | `flow` | who is read when: pauses, full outputs, input that is left, classes |
 //! | `life` | deadlines, timers, drain, stop, panics, the cap |
 //! | `many` | several loops: hand-overs, drain and stop of all of them |
@@ -13,6 +14,7 @@
 
 mod chaos;
 mod echo;
+mod ends;
 mod flow;
 mod life;
 mod many;

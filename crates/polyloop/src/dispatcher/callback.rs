@@ -13,6 +13,7 @@ use crate::telemetry::Callback;
 use crate::token::{Side, Token};
 use polyloop_core::wheel::TimerKey;
 use polyloop_sys::peer::PeerAddr;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<D: Driver, F: Factory> Dispatcher<D, F> {
@@ -24,16 +25,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         callback: Callback,
         act: impl FnOnce(&mut F::Handler, &mut Ctx<'_, F::Handler>) -> Verdict,
     ) -> bool {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let session = self.sessions.get_mut(key);
+        let Some(session) = session.filter(|s| !s.state.flags.has(SessionFlags::ENDING)) else {
+            // What the call would have handed over (a message, a result) is the user's, and so is its `Drop`.
+            self.drop_guarded(act);
             return false;
         };
-        if session.state.flags.has(SessionFlags::ENDING) {
-            return false;
-        }
         self.hub.outbox.begin(&[]);
         let handler = &mut session.handler;
         let token = Token::session(key, side).to_bits();
-        self.board.beat.enter(token, handler.name_index(), callback);
+        let beat = &self.board.beat;
         let mut cx = Ctx {
             hub: &mut self.hub,
             state: &mut session.state,
@@ -41,8 +42,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             key,
             side,
         };
-        let verdict = catch_unwind(AssertUnwindSafe(|| act(handler, &mut cx)));
-        self.board.beat.leave();
+        let verdict = catch_unwind(AssertUnwindSafe(|| {
+            beat.enter(token, handler.name_index(), callback);
+            act(handler, &mut cx)
+        }));
+        beat.leave();
         let Ok(verdict) = verdict else {
             self.end_panicked(key);
             return true;
@@ -104,6 +108,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             Verdict::Drain => self.begin_end(key, SessionFlags::DRAINING, reason),
             Verdict::Close => self.begin_end(key, SessionFlags::CLOSING, reason),
             Verdict::Abort => self.close(key, CloseReason::HandlerAborted),
+        }
+    }
+
+    /// Drops what belongs to the user where no session can pay for a panic in its `Drop`: it is counted.
+    pub(super) fn drop_guarded<T>(&self, value: T) {
+        if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+            self.board.numbers.handler_panics.add(1);
         }
     }
 
@@ -201,7 +212,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     stream,
                 }));
             }
-            Err(error) => self.connect_failures.push((key, error)),
+            Err(error) => self.note_connect_failure(key, error),
+        }
+    }
+
+    /// Remembers a failure until it can be told. Until then the session may not ask for another connection, or it would
+    /// be told of the wrong one.
+    fn note_connect_failure(&mut self, key: Key, error: io::Error) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.state.flags.set(SessionFlags::OWED_FAILURE);
+            self.connect_failures.push((key, error));
         }
     }
 
@@ -233,7 +253,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             None => back.leg.flags.clear(LegFlags::TROUBLED),
             Some(error) => {
                 self.drop_back(key);
-                self.connect_failures.push((key, error));
+                self.note_connect_failure(key, error);
             }
         }
     }
@@ -243,6 +263,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let told = self.connect_failures.len();
         for _ in 0..told {
             let (key, error) = self.connect_failures.swap_remove(0);
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.state.flags.clear(SessionFlags::OWED_FAILURE);
+            }
             self.call(key, Side::Back, Callback::ConnectFailed, |handler, cx| {
                 handler.on_connect_failed(cx, error)
             });

@@ -1,6 +1,6 @@
 //! Opening and ending sessions: every way in and out of the slots is here.
 
-use super::session::{Leg, LegFlags, NO_TIMERS, Session, SessionFlags, SessionState};
+use super::session::{Back, Leg, LegFlags, NO_TIMERS, Session, SessionFlags, SessionState};
 use super::{Dispatcher, Key};
 use crate::blocks::Chain;
 use crate::close::CloseReason;
@@ -8,6 +8,7 @@ use crate::driver::{Driver, Interest};
 use crate::handler::{Accepted, Factory, Handler};
 use crate::telemetry::Callback;
 use crate::token::{Side, Token};
+use polyloop_core::runqueue::Class;
 use polyloop_sys::peer::PeerAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -33,16 +34,25 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             loop_index: self.hub.index,
         };
         self.board.beat.enter(0, 0, Callback::Open);
-        let made = catch_unwind(AssertUnwindSafe(|| self.factory.make(accepted)));
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let handler = self.factory.make(accepted);
+            let class = handler.class();
+            (handler, class)
+        }));
         self.board.beat.leave();
-        let Ok(handler) = made else {
+        let Ok((handler, class)) = made else {
             self.board.numbers.handler_panics.add(1);
             return self.turn_away(stream, CloseReason::HandlerPanicked);
         };
-        let session = self.new_session(stream, peer, handler, is_admin);
+        let session = self.new_session(stream, peer, handler, class, is_admin);
         let key = match self.sessions.insert(session) {
             Ok(key) => key,
-            Err(session) => return self.turn_away(session.stream, CloseReason::Evicted),
+            Err(Session {
+                stream, handler, ..
+            }) => {
+                self.drop_guarded(handler);
+                return self.turn_away(stream, CloseReason::Evicted);
+            }
         };
         let token = Token::session(key, Side::Front);
         if let Some(session) = self.sessions.get_mut(key) {
@@ -51,8 +61,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 .register(&mut session.stream, token, Interest::Read)
             {
                 let errno = error.raw_os_error().unwrap_or(0);
-                if let Some(session) = self.sessions.remove(key) {
-                    self.turn_away(session.stream, CloseReason::NotRegistered(errno));
+                if let Some(Session {
+                    stream, handler, ..
+                }) = self.sessions.remove(key)
+                {
+                    self.drop_guarded(handler);
+                    self.turn_away(stream, CloseReason::NotRegistered(errno));
                 }
                 return false;
             }
@@ -71,6 +85,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         stream: D::Stream,
         peer: PeerAddr,
         handler: F::Handler,
+        class: Class,
         is_admin: bool,
     ) -> Session<D::Stream, F::Handler> {
         let flags = if is_admin {
@@ -88,7 +103,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             active_ms: self.hub.now_ms() as u32,
             idle_ms: self.tuning.idle_timeout.map_or(0, crate::ctx::millis_of),
             flags,
-            class: handler.class(),
+            class,
             end_reason: 0,
         };
         Session {
@@ -204,14 +219,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         // Counted before the peer can know, so that what is published is never behind what is seen.
         self.board.closes[reason.index()].add(1);
         self.hub.cancel_all(&mut state);
-        let aborts = reason == CloseReason::HandlerAborted;
-        self.hub.blocks.drop_chain(&mut state.front.output);
-        self.hub.blocks.drop_chain(&mut state.front.kept);
-        self.driver.close_stream(stream, aborts);
-        if let Some(mut back) = back {
-            self.hub.blocks.drop_chain(&mut back.leg.output);
-            self.hub.blocks.drop_chain(&mut back.leg.kept);
-            self.driver.close_stream(back.stream, aborts);
+        let has_peer = back.is_some();
+        self.close_leg(&mut state.front, stream, has_peer, reason);
+        if let Some(back) = back {
+            let Back { mut leg, stream } = *back;
+            self.close_leg(&mut leg, stream, true, reason);
         }
         self.progress = true;
         if state.flags.has(SessionFlags::ADMIN) {
@@ -221,26 +233,36 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
         self.publish_live();
         let panicked = reason == CloseReason::HandlerPanicked;
-        self.board.beat.enter(
-            Token::session(key, Side::Front).to_bits(),
-            handler.name_index(),
-            Callback::Close,
-        );
+        let token = Token::session(key, Side::Front).to_bits();
+        let beat = &self.board.beat;
+        beat.enter(token, 0, Callback::Close);
         let ended = catch_unwind(AssertUnwindSafe(move || {
+            // A handler that panicked is asked nothing any more, not even its name.
             if !panicked {
+                beat.enter(token, handler.name_index(), Callback::Close);
                 handler.on_close(reason);
             }
             drop(handler);
         }));
-        self.board.beat.leave();
+        beat.leave();
         if ended.is_err() {
             self.board.numbers.handler_panics.add(1);
         }
     }
 
+    /// Closes one socket of a session that ends for `reason`; with FIN where that is the truth, with a reset where the
+    /// peer would take a part for the whole: see [`is_cut_short`].
+    fn close_leg(&mut self, leg: &mut Leg, stream: D::Stream, has_peer: bool, reason: CloseReason) {
+        let aborts = is_cut_short(leg, has_peer, reason);
+        self.hub.blocks.drop_chain(&mut leg.output);
+        self.hub.blocks.drop_chain(&mut leg.kept);
+        self.driver.close_stream(stream, aborts);
+    }
+
     /// Closes every session; returns how many there were, without those of administrators. Sockets still in the inbox
     /// count too.
     pub(super) fn close_all(&mut self, reason: CloseReason) -> usize {
+        self.post.refuse_handed();
         let mut closed = self.sessions.len() as usize - self.acceptor.admin_live;
         while self.take_handed() {
             closed += 1;
@@ -283,6 +305,25 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.board.numbers.evicted.add(1);
         true
     }
+}
+
+/// Whether the peer of this socket must be told with a reset that what it got is not everything.
+///
+/// A FIN says "that was all". It would be a lie where output is dropped, where the handler did not get to its end, and
+/// where the other socket of the session broke, unless this one has been sent its FIN before: then what it got was whole.
+fn is_cut_short(leg: &Leg, has_peer: bool, reason: CloseReason) -> bool {
+    if reason == CloseReason::HandlerAborted || !leg.output.is_empty() {
+        return true;
+    }
+    let broke = match reason {
+        CloseReason::HandlerPanicked | CloseReason::OutputOverflow => true,
+        CloseReason::PeerReset
+        | CloseReason::PeerVanished
+        | CloseReason::NotRegistered(_)
+        | CloseReason::Os(_) => has_peer,
+        _ => false,
+    };
+    broke && !leg.flags.has(LegFlags::FIN_OUT)
 }
 
 /// Live sessions looked at to find one to evict.

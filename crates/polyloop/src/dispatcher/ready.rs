@@ -215,11 +215,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let handler = &mut session.handler;
         let bytes = &self.read_buffer[..len];
         self.hub.outbox.begin(bytes);
-        self.board.beat.enter(
-            Token::session(key, side).to_bits(),
-            handler.name_index(),
-            Callback::Data,
-        );
+        let token = Token::session(key, side).to_bits();
+        let beat = &self.board.beat;
         let mut cx = Ctx {
             hub: &mut self.hub,
             state: &mut session.state,
@@ -229,12 +226,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let mut input = Input::new(bytes, is_last);
         let verdict = catch_unwind(AssertUnwindSafe(|| {
+            beat.enter(token, handler.name_index(), Callback::Data);
             match handler.on_data(&mut cx, &mut input) {
                 Verdict::Continue if is_last => handler.on_batch_end(&mut cx),
                 verdict => verdict,
             }
         }));
-        self.board.beat.leave();
+        beat.leave();
         let Ok(verdict) = verdict else {
             self.end_panicked(key);
             return Step::Over;

@@ -94,6 +94,8 @@ flags! {
     TOLD_DRAIN = 4,
     /// It came through an admin gate: no permit, not counted as live, not evicted.
     ADMIN = 5,
+    /// A connection that it asked for has failed, and it has not been told yet.
+    OWED_FAILURE = 6,
 }
 
 impl SessionFlags {
