@@ -96,14 +96,6 @@ impl RunQueue {
         }
     }
 
-    /// Makes room for `count` entries in the normal class, where an ordinary server has all its sockets.
-    ///
-    /// The rings of the other classes grow when first used. No ring ever shrinks, so a warm queue does not allocate.
-    pub fn reserve(&mut self, count: usize) {
-        let ring = &mut self.rings[NORMAL];
-        ring.reserve_exact(count.saturating_sub(ring.len()));
-    }
-
     /// Queues a socket behind the others of its class, for the next turn.
     #[inline]
     pub fn push(&mut self, class: Class, key: Key) {

@@ -39,12 +39,15 @@ impl Reader {
         self.copy.reset();
         histogram.add_to(&mut self.copy);
         let count = self.copy.len();
+        let max = histogram.max();
         Reading {
             // Of the copy, so that count and quantiles belong together while the owner writes on.
             count,
             sum: histogram.sum(),
-            max: histogram.max(),
-            values: (count > 0).then(|| QUANTILES.map(|(q, _)| self.copy.value_at_quantile(q))),
+            max,
+            // The copy tells the top of a bucket, which may be beyond the largest value there was.
+            values: (count > 0)
+                .then(|| QUANTILES.map(|(q, _)| self.copy.value_at_quantile(q).min(max))),
         }
     }
 }

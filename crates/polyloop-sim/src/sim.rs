@@ -96,7 +96,7 @@ impl<F: Factory> Sim<F> {
         &self.listeners
     }
 
-    /// Orders, boards, permits and mailers.
+    /// Orders, boards, permits and the mailer.
     #[must_use]
     pub const fn console(&self) -> &Console<SimDriver, MessageOf<F>> {
         &self.console

@@ -2,7 +2,7 @@
 
 use crate::dispatcher::session::{Leg, LegFlags, NO_TIMERS, SessionFlags, SessionState};
 use crate::handler::Handler;
-use crate::hub::Hub;
+use crate::hub::{Hub, Mailer};
 use crate::offload::{JobId, PoolId};
 use crate::telemetry::LoopBoard;
 use crate::token::Side;
@@ -51,7 +51,7 @@ pub enum SendError<M> {
     Closed(M),
 }
 
-/// A pool's queue is full; nothing was queued. Answer "busy", or try again from a timer.
+/// A pool's queue is full, or as many jobs of this loop are on their way as it has room for results; nothing was queued. Answer "busy", or try again from a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolFull;
 
@@ -87,7 +87,7 @@ impl<H: Handler> Ctx<'_, H> {
     /// How many loops there are.
     #[must_use]
     pub fn loops(&self) -> usize {
-        self.hub.mailers.len()
+        self.hub.mailer.loops()
     }
 
     /// This connection, for others to send messages to.
@@ -137,10 +137,12 @@ impl<H: Handler> Ctx<'_, H> {
     /// Writes to one side. The bytes are taken whole; they leave when the callback returns, or, in
     /// the inbox and timers phases, at the end of the turn: as one system call where that is possible.
     pub fn write_to(&mut self, side: Side, bytes: &[u8]) -> Room {
-        let Some(leg) = self.leg(side) else {
-            return Room::Gone;
+        let can_write = match self.leg(side) {
+            Some(leg) => !leg.flags.has(LegFlags::FIN_WANTED.with(LegFlags::FIN_OUT)),
+            // Asked for in this very callback: there will be one.
+            None => side == Side::Back && self.hub.connect.is_some(),
         };
-        if leg.flags.has(LegFlags::FIN_WANTED.with(LegFlags::FIN_OUT)) {
+        if !can_write {
             return Room::Gone;
         }
         self.hub.outbox.write(side, bytes);
@@ -149,19 +151,23 @@ impl<H: Handler> Ctx<'_, H> {
 
     /// How much room there is on one side.
     pub fn room(&self, side: Side) -> Room {
-        match self.leg(side) {
-            None => Room::Gone,
-            Some(_) if self.pending_bytes(side) >= self.hub.output_high_bytes => Room::Full,
-            Some(_) => Room::Open,
+        let is_there = self.leg(side).is_some() || side == Side::Back && self.hub.connect.is_some();
+        if !is_there {
+            Room::Gone
+        } else if self.pending_bytes(side) >= self.hub.output_high_bytes {
+            Room::Full
+        } else {
+            Room::Open
         }
     }
 
     /// Bytes written to one side that the kernel has not taken yet.
     #[must_use]
     pub fn pending_bytes(&self, side: Side) -> usize {
-        self.leg(side).map_or(0, |leg| {
-            self.hub.blocks.len(leg.output) + self.hub.outbox.len(side)
-        })
+        let kept = self
+            .leg(side)
+            .map_or(0, |leg| self.hub.blocks.len(leg.output));
+        kept + self.hub.outbox.len(side)
     }
 
     /// Ends the output of one side: FIN follows what was written. Reading goes on.
@@ -218,11 +224,18 @@ impl<H: Handler> Ctx<'_, H> {
         self.hub.send(to, message)
     }
 
+    /// What other threads send messages to connections with: this one ([`this`](Self::this)) or any other.
+    #[must_use]
+    pub fn mailer(&self) -> Mailer<H::Message> {
+        self.hub.mailer.clone()
+    }
+
     /// Runs `job` on a pool, off the loop. Its result comes back to `on_offload`; if the connection is gone by then,
     /// it is dropped and counted.
     ///
     /// # Errors
-    /// The pool's queue is full, at once: nothing waits.
+    /// The pool's queue is full, or this loop has as many jobs on their way as it can take results; at once: nothing
+    /// waits.
     pub fn offload(
         &mut self,
         pool: PoolId,
@@ -232,7 +245,8 @@ impl<H: Handler> Ctx<'_, H> {
     }
 
     /// Starts a connection, which becomes the back side of this session: `on_connected` or `on_connect_failed`
-    /// tells how it went. What is written to it meanwhile is kept. `false`, and nothing happens, if the session has
+    /// tells how it went. What is written to it meanwhile, in this callback too, is kept, and dropped if the attempt fails;
+    /// [`finish`](Self::finish) and [`pause`](Self::pause) work on it from the next callback on. `false`, and nothing happens, if the session has
     /// a back side already, or has not been told yet how the last attempt failed.
     pub fn connect(&mut self, to: PeerAddr) -> bool {
         let is_free = self.back.is_none()

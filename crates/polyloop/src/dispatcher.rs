@@ -41,6 +41,7 @@ use polyloop_core::runqueue::RunQueue;
 use polyloop_core::slots::{INDEX_MAX, Key, Slots};
 use polyloop_core::wheel::Wheel;
 use session::{LegFlags, Session, SessionFlags};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     /// The list that the flush phase is working on; see there.
     flush_list_done: Vec<Key>,
     /// Connections that could not even be started; told in the next turn.
-    connect_failures: Vec<(Key, io::Error)>,
+    connect_failures: VecDeque<(Key, io::Error)>,
     acceptor: AcceptorOf<D, F>,
     post: Post<D, MessageOf<F>>,
     life: Life,
@@ -144,11 +145,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             outbox: Outbox::new(),
             output_high_bytes: tuning.output_high_bytes,
             linger_ms: crate::ctx::millis_of(tuning.linger_timeout),
-            mailers: links.mailers(),
+            mailer: links.mailer(),
             boards: Arc::clone(&boards),
             board: Arc::clone(&board),
             offload,
             results: post.results_sender(),
+            jobs_pending_max: post.results_max() as u64,
             connect: None,
             jobs: 0,
             jobs_pending: 0,
@@ -168,7 +170,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             read_buffer: vec![0; tuning.read_bytes_max].into_boxed_slice(),
             flush_list: Vec::with_capacity(tuning.inbox_max),
             flush_list_done: Vec::with_capacity(tuning.inbox_max),
-            connect_failures: Vec::new(),
+            connect_failures: VecDeque::new(),
             acceptor,
             post,
             life: Life::Serving,
@@ -547,6 +549,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             .record(self.hub.now_ns.saturating_sub(sent_ns));
         self.board.numbers.adopted.add(1);
         self.open(stream, peer, listener);
+        if let Life::Draining { told, .. } = &mut self.life {
+            // It may have a slot whose last session has been told already.
+            *told = 0;
+        }
         // After `open`, so that the sum of live and charged never says less than there is.
         self.board
             .charged
@@ -631,6 +637,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         numbers.kept_bytes.set(self.hub.blocks.kept_bytes() as u64);
         numbers.kept_blocks.set(self.hub.blocks.used() as u64);
         numbers.offload_pending.set(self.hub.jobs_pending);
+        let refused = self.hub.mailer.refused(self.hub.index);
+        numbers.messages_refused.set(refused);
+        // Scratch space of one large answer is not kept for ever.
+        self.hub.outbox.finish();
         self.board.beat.phase(Phase::Poll);
     }
 }

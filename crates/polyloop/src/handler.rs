@@ -23,7 +23,9 @@ pub enum Verdict {
     /// still noticed; its FIN is not, until reading goes on.
     Pause,
     /// Go on, but let others first: the session goes to the end of its class's queue, and `on_data` is called again
-    /// in the next turn with what was left unconsumed, even if nothing new has arrived.
+    /// in the next turn with what was left unconsumed, even if nothing new has arrived. Where nothing was left it is
+    /// called when something arrives: work that goes on without input sends itself a message ([`Ctx::send`] to
+    /// [`Ctx::this`]), which comes in the next turn.
     Yield,
     /// End in good order: no more callbacks but `on_close`; what was written is delivered, then FIN, then what the
     /// peer still sends is read and dropped until its FIN. The peer gets every byte. Bounded by the linger timeout,

@@ -100,10 +100,9 @@ impl AtomicHistogram {
         for (index, bucket) in self.buckets.iter().enumerate() {
             let count = bucket.load(Relaxed);
             if count > 0 {
-                // The top of the bucket, but not beyond the largest value there was. A maximum read before it was raised
-                // cannot push the value out of its bucket.
-                let value = highest_of(index).min(self.max().max(lowest_of(index)));
-                total.saturating_record_n(value, count);
+                // Always the top of the bucket, whatever the maximum was: two readings are subtracted, and a bucket must not
+                // move between them.
+                total.saturating_record_n(highest_of(index), count);
             }
         }
     }
@@ -190,6 +189,22 @@ mod tests {
         }
         assert_eq!(next, VALUE_MAX + 1);
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn readings_can_be_subtracted() {
+        // Goal: an interval is the difference of two readings, whatever was recorded meanwhile. Method: a larger value in the
+        // bucket that was the topmost.
+        let hist = AtomicHistogram::new();
+        hist.record(1_000_000);
+        let before = hist.snapshot();
+        for value in [1_000_000, 1_010_000, 5] {
+            hist.record(value);
+        }
+        let mut between = hist.snapshot();
+        assert_eq!(between.subtract(&before), Ok(()));
+        assert_eq!(between.len(), 3);
+        assert!(between.value_at_quantile(0.99) >= 1_000_000);
     }
 
     #[test]

@@ -28,35 +28,64 @@ pub(crate) struct Mail<M> {
     pub(crate) message: M,
 }
 
-/// Sends messages to the connections of one loop, from any thread.
-#[derive(Debug)]
+/// Sends messages to the connections of a server, from any thread. A handler gets it from
+/// [`Ctx::mailer`](crate::Ctx::mailer) and may give it away.
 pub struct Mailer<M> {
-    pub(crate) sender: Sender<Mail<M>>,
+    senders: Arc<[Sender<Mail<M>>]>,
 }
 
 impl<M> Clone for Mailer<M> {
     fn clone(&self) -> Self {
         Self {
-            sender: self.sender.clone(),
+            senders: Arc::clone(&self.senders),
         }
     }
 }
 
+impl<M> fmt::Debug for Mailer<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailer")
+            .field("loops", &self.senders.len())
+            .finish()
+    }
+}
+
 impl<M: Send> Mailer<M> {
-    /// Sends a message to a connection of this mailer's loop, which `to` must name.
-    ///
-    /// # Errors
-    /// The loop's inbox is full, or the loop has ended.
-    pub fn send(&self, to: ConnRef, message: M) -> Result<(), SendError<M>> {
-        self.post(Mail {
-            to: to.key,
-            sent_ns: 0,
-            message,
-        })
+    /// A mailer over the loops' inboxes, in the loops' order.
+    pub(crate) fn new(senders: Vec<Sender<Mail<M>>>) -> Self {
+        Self {
+            senders: senders.into(),
+        }
     }
 
-    fn post(&self, mail: Mail<M>) -> Result<(), SendError<M>> {
-        match self.sender.send(mail) {
+    /// How many loops there are.
+    pub(crate) fn loops(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// Sends a message to a connection, wherever it lives. One for a connection that is gone is dropped and counted there.
+    ///
+    /// # Errors
+    /// That loop's inbox is full (counted as `messages_refused` of that loop), or the loop has ended.
+    pub fn send(&self, to: ConnRef, message: M) -> Result<(), SendError<M>> {
+        self.post(to, 0, message)
+    }
+
+    /// Messages that found an inbox full, by all senders, within and without the loops.
+    pub(crate) fn refused(&self, loop_index: usize) -> u64 {
+        self.senders[loop_index].refused()
+    }
+
+    fn post(&self, to: ConnRef, sent_ns: u64, message: M) -> Result<(), SendError<M>> {
+        let Some(sender) = self.senders.get(to.loop_index as usize) else {
+            return Err(SendError::Closed(message));
+        };
+        let mail = Mail {
+            to: to.key,
+            sent_ns,
+            message,
+        };
+        match sender.send(mail) {
             // Dropped messages owe nothing to anybody.
             Ok(_) => Ok(()),
             Err(crate::inbox::SendError::Full(mail)) => Err(SendError::Full(mail.message)),
@@ -74,11 +103,13 @@ pub(crate) struct Hub<H: Handler> {
     pub(crate) outbox: Outbox,
     pub(crate) output_high_bytes: usize,
     pub(crate) linger_ms: u32,
-    pub(crate) mailers: Arc<[Mailer<H::Message>]>,
+    pub(crate) mailer: Mailer<H::Message>,
     pub(crate) boards: Arc<[Arc<LoopBoard>]>,
     pub(crate) board: Arc<LoopBoard>,
     pub(crate) offload: Arc<dyn Offload>,
     pub(crate) results: Sender<Finished<H::Message>>,
+    /// Results that the loop's inbox has room for: as many jobs may be on their way at once.
+    pub(crate) jobs_pending_max: u64,
     /// Where the handler of this callback asked to connect to.
     pub(crate) connect: Option<PeerAddr>,
     pub(crate) jobs: u64,
@@ -192,18 +223,7 @@ impl<H: Handler> Hub<H> {
         to: ConnRef,
         message: H::Message,
     ) -> Result<(), SendError<H::Message>> {
-        let Some(mailer) = self.mailers.get(to.loop_index as usize) else {
-            return Err(SendError::Closed(message));
-        };
-        let sent = mailer.post(Mail {
-            to: to.key,
-            sent_ns: self.now_ns,
-            message,
-        });
-        if sent.is_err() {
-            self.board.numbers.messages_refused.add(1);
-        }
-        sent
+        self.mailer.post(to, self.now_ns, message)
     }
 
     pub(crate) fn offload(
@@ -212,6 +232,11 @@ impl<H: Handler> Hub<H> {
         pool: PoolId,
         job: impl FnOnce() -> H::Message + Send + 'static,
     ) -> Result<JobId, PoolFull> {
+        if self.jobs_pending >= self.jobs_pending_max {
+            // Pools may be faster than this loop takes results: one more might find no room, and be lost.
+            self.board.numbers.offload_refused.add(1);
+            return Err(PoolFull);
+        }
         let id = JobId(self.jobs);
         let mut result = JobReturn::new(self.results.clone(), to, id);
         let submitted = self.offload.submit(pool, Box::new(move || result.run(job)));

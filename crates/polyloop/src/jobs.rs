@@ -5,7 +5,7 @@
 //! taken, and nothing comes back; jobs that are still queued when the pools shut down have no loop left to tell,
 //! since pools are shut down after the loops.
 
-use crate::inbox::Sender;
+use crate::inbox::{SendError, Sender};
 use crate::offload::{JobId, OffloadPools, PoolId};
 use polyloop_core::slots::Key;
 
@@ -41,7 +41,7 @@ pub struct Inline;
 impl Offload for Inline {
     fn submit(&self, _pool: PoolId, job: Box<dyn FnOnce() + Send>) -> Result<(), crate::PoolFull> {
         // A job that panics must not take the loop with it; its return tells the session when it is dropped.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        let _ = crate::guard::guarded(job);
         Ok(())
     }
 }
@@ -81,12 +81,16 @@ impl<M: Send> JobReturn<M> {
 
     fn send(&mut self, result: Option<M>) {
         self.state = ReturnState::Sent;
-        // The inbox for results has room for every job that pools can hold, and a loop that has ended needs none.
-        let _ = self.sender.send(Finished {
+        let sent = self.sender.send(Finished {
             to: self.to,
             job: self.job,
             result,
         });
+        // A loop has no more jobs on their way than its inbox has room for results; one that has ended needs none.
+        debug_assert!(
+            !matches!(sent, Err(SendError::Full(_))),
+            "a result found no room"
+        );
     }
 }
 

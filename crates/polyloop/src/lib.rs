@@ -48,6 +48,7 @@ mod dispatcher;
 #[cfg(not(loom))]
 pub mod driver;
 #[cfg(not(loom))]
+mod guard;
 mod handler;
 #[cfg(not(loom))]
 pub mod hist;

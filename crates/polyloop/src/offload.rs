@@ -21,10 +21,9 @@
 //!
 //! Invariant, exact when nothing is in motion: `submitted = done + panicked + dropped + queued + running`.
 
-use std::any::Any;
+use crate::guard::guarded;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -455,18 +454,7 @@ impl Worker {
 
 /// Runs `work`; `false` when it panicked. A job owns what it touches, so nobody sees what a panic left half done.
 fn quietly(work: impl FnOnce()) -> bool {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(work)) else {
-        return true;
-    };
-    forget_payload(payload);
-    false
-}
-
-/// Drops what a panic carried, which may itself panic; what that carries is leaked rather than tried.
-fn forget_payload(payload: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
-    }
+    guarded(work).is_ok()
 }
 
 fn join_all(workers: Vec<JoinHandle<()>>) {

@@ -48,7 +48,12 @@ pub struct Permits {
     cost_max: u64,
     seats: Box<[CachePadded<Seat>]>,
     resumed: Tally,
+    /// Before this, on the loops' clock, nobody says again that the system refuses.
+    told_until_ns: AtomicU64,
 }
+
+/// Loops that the system refuses say so once a second, all together.
+const TOLD_EVERY_NS: u64 = 1_000_000_000;
 
 /// What a loop that asked to wait has to do now.
 #[must_use = "a loop that is told to try again and does not is not woken either"]
@@ -90,7 +95,20 @@ impl Permits {
             cost_max,
             seats,
             resumed: Tally::default(),
+            told_until_ns: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a loop that the system refuses may say so now: one of them, once a second.
+    pub fn may_tell(&self, now_ns: u64) -> bool {
+        let until_ns = self.told_until_ns.load(Ordering::Relaxed);
+        let next_ns = now_ns.saturating_add(TOLD_EVERY_NS);
+        // Who loses the race stays silent, as somebody else has just spoken.
+        now_ns >= until_ns
+            && self
+                .told_until_ns
+                .compare_exchange(until_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Takes `n` permits, all or none; `false` when fewer than `n` are free.
@@ -124,6 +142,20 @@ impl Permits {
     ///
     /// If more is given back than was taken: a connection was counted twice, which is a bug of ours.
     pub fn release(&self, n: u64) {
+        self.give_back(n, ANY);
+    }
+
+    /// Gives back `n` permits that were never used: nothing was closed, so nobody who waits for descriptors has reason to
+    /// try again. Starved loops that each took a permit, failed, and rang the others would keep each other awake for ever.
+    ///
+    /// # Panics
+    ///
+    /// As [`release`](Self::release).
+    pub fn put_back(&self, n: u64) {
+        self.give_back(n, 0);
+    }
+
+    fn give_back(&self, n: u64, rung: u64) {
         let before = Word(self.word.fetch_sub(n << IN_USE_SHIFT, Ordering::AcqRel));
         assert!(
             before.in_use() >= n,
@@ -131,7 +163,7 @@ impl Permits {
         );
         let now = Word(before.0 - (n << IN_USE_SHIFT));
         if now.flags() != 0 {
-            self.settle(now, now.flags() & ANY);
+            self.settle(now, now.flags() & rung);
         }
     }
 

@@ -272,7 +272,7 @@ numbers! {
     timers_fired: "Timers fired, idle deadlines among them.",
     messages: "Messages delivered to handlers.",
     messages_stale: "Messages for a connection that was gone.",
-    messages_refused: "Messages that the sender could not deliver because an inbox was full.",
+    messages_refused: "Messages to this loop that came back to their senders because its inbox was full.",
     offloaded: "Jobs given to a pool.",
     offload_refused: "Jobs that a full pool refused.",
     offload_done: "Results delivered to handlers.",

@@ -53,7 +53,7 @@ pub(crate) struct Handed<S> {
 /// The ways out of a loop: to every loop, itself among them.
 pub(crate) struct Links<S, M> {
     handed: Arc<[Sender<Handed<S>>]>,
-    mailers: Arc<[Mailer<M>]>,
+    mailer: Mailer<M>,
     permits: Arc<Permits>,
 }
 
@@ -61,15 +61,15 @@ impl<S, M> Clone for Links<S, M> {
     fn clone(&self) -> Self {
         Self {
             handed: Arc::clone(&self.handed),
-            mailers: Arc::clone(&self.mailers),
+            mailer: self.mailer.clone(),
             permits: Arc::clone(&self.permits),
         }
     }
 }
 
 impl<S: Send, M: Send> Links<S, M> {
-    pub(crate) fn mailers(&self) -> Arc<[Mailer<M>]> {
-        Arc::clone(&self.mailers)
+    pub(crate) fn mailer(&self) -> Mailer<M> {
+        self.mailer.clone()
     }
 
     pub(crate) fn permits(&self) -> &Permits {
@@ -158,6 +158,11 @@ impl<D: Driver, M: Send> Post<D, M> {
         self.permits.take_resume(self.index)
     }
 
+    /// Results that may wait at once.
+    pub(crate) fn results_max(&self) -> usize {
+        self.results.capacity()
+    }
+
     pub(crate) fn results_sender(&self) -> Sender<Finished<M>> {
         self.results_sender.clone()
     }
@@ -194,7 +199,7 @@ pub struct Console<D: Driver, M> {
     bells: Vec<Arc<Bell>>,
     permits: Arc<Permits>,
     controls: Vec<Sender<Control<D::Listener>>>,
-    mailers: Arc<[Mailer<M>]>,
+    mailer: Mailer<M>,
 }
 
 impl<D: Driver, M> fmt::Debug for Console<D, M> {
@@ -224,10 +229,10 @@ impl<D: Driver, M: Send> Console<D, M> {
         &self.bells
     }
 
-    /// Ways to send messages to the connections of each loop, from any thread.
+    /// The way to send messages to the connections of all loops, from any thread.
     #[must_use]
-    pub const fn mailers(&self) -> &Arc<[Mailer<M>]> {
-        &self.mailers
+    pub const fn mailer(&self) -> &Mailer<M> {
+        &self.mailer
     }
 
     /// Tells all loops to accept no more, and to close what is left at `deadline_ns` of the driver's clock.
@@ -246,8 +251,11 @@ impl<D: Driver, M: Send> Console<D, M> {
 
     /// Passes a signal on to every handler of every loop.
     pub fn signal(&self, signal: i32) {
-        for loop_index in 0..self.controls.len() {
-            self.order(loop_index, Control::Signal(signal));
+        for (loop_index, control) in self.controls.iter().enumerate() {
+            // A loop that is stuck in a storm of signals loses some of them, never the order to end.
+            if control.len() < SIGNALS_MAX {
+                self.order(loop_index, Control::Signal(signal));
+            }
         }
     }
 
@@ -262,14 +270,18 @@ impl<D: Driver, M: Send> Console<D, M> {
     }
 
     fn order(&self, loop_index: usize, order: Control<D::Listener>) {
-        // An order is refused only by a loop that has ended, or that has left CONTROLS_MAX orders lying: it is stuck,
-        // and one more would not help it.
+        // Only a loop that has ended refuses: there is one drain and one stop, and one rescue and its end for each other
+        // loop that gets stuck, and room for them beside SIGNALS_MAX signals.
         let _ = self.controls[loop_index].send(order);
     }
 }
 
 /// Orders that a loop may leave lying.
-const CONTROLS_MAX: usize = 256;
+const CONTROLS_MAX: usize = 1024;
+
+/// Orders that a loop may leave lying before it is no longer told of signals: the rest is for orders that must not get
+/// lost.
+const SIGNALS_MAX: usize = 256;
 
 /// Makes the wires between loops whose polls are woken by `wakers`.
 #[must_use]
@@ -285,7 +297,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
     let permits = Arc::new(Permits::new(capacities.connections_max, 1, bells.clone()));
     let boards: Arc<[_]> = bells.iter().map(|_| Arc::new(LoopBoard::new())).collect();
     let mut handed = Vec::new();
-    let mut mailers = Vec::new();
+    let mut mail_senders = Vec::new();
     let mut controls = Vec::new();
     let mut posts = Vec::new();
     for (index, bell) in bells.iter().enumerate() {
@@ -295,9 +307,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
         let (results_sender, results) = inbox(capacities.jobs_max.max(1), Arc::clone(bell));
         controls.push(control_sender);
         handed.push(handed_sender);
-        mailers.push(Mailer {
-            sender: mail_sender,
-        });
+        mail_senders.push(mail_sender);
         posts.push(Post {
             index,
             bell: Arc::clone(bell),
@@ -311,7 +321,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
     }
     let links = Links {
         handed: handed.into(),
-        mailers: mailers.into(),
+        mailer: Mailer::new(mail_senders),
         permits: Arc::clone(&permits),
     };
     let seats = posts
@@ -324,7 +334,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
             post,
         })
         .collect();
-    let mailers = links.mailers();
+    let mailer = links.mailer();
     (
         seats,
         Console {
@@ -332,7 +342,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
             bells,
             permits,
             controls,
-            mailers,
+            mailer,
         },
     )
 }

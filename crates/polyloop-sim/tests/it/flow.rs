@@ -1,9 +1,9 @@
 //! Who is read when: pauses, full outputs, input that is left, classes.
 
 use crate::{assert_at_rest, drain_client, pattern, server};
-use polyloop::{Accepted, Class, Ctx, Handler, Input, Room, Tuning, Verdict};
+use polyloop::{Accepted, Class, Ctx, Handler, Input, Room, Side, TimerKey, Tuning, Verdict};
 use polyloop_sim::{Client, World};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -248,4 +248,71 @@ fn urgent_sessions_come_first_and_nobody_starves() {
     );
     drop(clients);
     assert_at_rest(&mut sim, &world);
+}
+
+/// Leaves its first input for a timer, with a verdict, and echoes from then on.
+struct Leaver {
+    verdict: Verdict,
+    has_left: bool,
+    batch_ends: Rc<Cell<u32>>,
+}
+
+impl Handler for Leaver {
+    type Message = ();
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        if !std::mem::replace(&mut self.has_left, true) {
+            assert!(cx.set_timer(Duration::from_millis(5)).is_some());
+            return self.verdict;
+        }
+        let _ = cx.write(input.take_all());
+        Verdict::Continue
+    }
+
+    fn on_batch_end(&mut self, _: &mut Ctx<'_, Self>) -> Verdict {
+        assert!(self.has_left, "the first batch did not end with `Continue`");
+        self.batch_ends.set(self.batch_ends.get() + 1);
+        Verdict::Continue
+    }
+
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, _: TimerKey) -> Verdict {
+        cx.resume(Side::Front);
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn a_full_read_buffer_may_be_left_for_later() {
+    // Goal: a handler that leaves as much as one read buffer holds gets it again before the bound of kept input closes the
+    // session. Method: less than a buffer, exactly one, and more, left with `Pause` and with `Yield`.
+    for verdict in [Verdict::Pause, Verdict::Yield] {
+        for len in [4095, 4096, 8000] {
+            let world = World::new(1);
+            let tuning = Tuning {
+                read_bytes_max: 4096,
+                ..Tuning::default()
+            };
+            let batch_ends = Rc::new(Cell::new(0));
+            let shared = Rc::clone(&batch_ends);
+            let mut sim = server(&world, 1, &tuning, move |_| {
+                let batch_ends = Rc::clone(&shared);
+                move |_: Accepted| Leaver {
+                    verdict,
+                    has_left: false,
+                    batch_ends: Rc::clone(&batch_ends),
+                }
+            });
+            let client = world.connect(sim.listeners());
+            assert_eq!(client.send(&pattern(len)), len);
+            sim.settle();
+            sim.advance(Duration::from_millis(20));
+            assert!(
+                drain_client(&mut sim, &client) == pattern(len),
+                "{verdict:?} {len}"
+            );
+            assert!(batch_ends.get() > 0);
+            drop(client);
+            assert_at_rest(&mut sim, &world);
+        }
+    }
 }

@@ -246,13 +246,18 @@ fn at_the_cap_the_others_wait_and_come_in_without_a_new_syn() {
 
 #[test]
 fn at_the_cap_the_others_are_refused_or_replace_the_idle() {
-    // Goal: the other two policies. Method: 10 clients at a cap of 10, then one more.
-    for (when_full, refused, evicted) in [(WhenFull::Refuse, 1, 0), (WhenFull::EvictIdle, 0, 1)] {
+    // Goal: the other two policies; nobody is evicted who was busy within the last second. Method: 10 clients at a cap of
+    // 10, nine of them busy after a while, then one more.
+    for (when_full, idle_ms, refused, evicted) in [
+        (WhenFull::Refuse, 5000, 1, 0),
+        (WhenFull::EvictIdle, 999, 1, 0),
+        (WhenFull::EvictIdle, 1000, 0, 1),
+    ] {
         let world = World::new(7);
         let mut sim = capped(&world, when_full);
         let clients: Vec<_> = (0..10).map(|_| world.connect(sim.listeners())).collect();
         sim.settle();
-        sim.advance(ms(100));
+        sim.advance(ms(idle_ms));
         for client in &clients[1..] {
             client.send(b"busy");
         }

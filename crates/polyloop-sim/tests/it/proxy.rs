@@ -1,7 +1,9 @@
 //! Sessions with two sockets: half-close in both orders, back-pressure across, connections that are never made.
 
 use crate::{Echo, assert_at_rest, pattern, server};
-use polyloop::{Accepted, CloseReason, Ctx, Factory, Handler, Input, PeerAddr, Tuning, Verdict};
+use polyloop::{
+    Accepted, CloseReason, Ctx, Factory, Handler, Input, PeerAddr, Room, Side, Tuning, Verdict,
+};
 use polyloop_sim::{Client, Sim, World};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -230,5 +232,72 @@ fn a_client_of_a_backend_that_never_answers_is_let_go() {
             assert!(client.is_at_end() || client.was_reset());
         }
         assert_at_rest(&mut front, &world);
+    }
+}
+
+/// Speaks to its backend before there is one, and to its client once there is none.
+struct Fallback {
+    to: PeerAddr,
+    greets_at_once: bool,
+}
+
+impl Handler for Fallback {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        assert_eq!(cx.write_to(Side::Back, b"nobody"), Room::Gone);
+        assert!(cx.connect(self.to));
+        if self.greets_at_once {
+            assert_eq!(cx.write_to(Side::Back, &[1; 100]), Room::Full);
+        } else {
+            assert!(cx.send(cx.this(), ()).is_ok());
+        }
+        Verdict::Continue
+    }
+
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, (): ()) -> Verdict {
+        let _ = cx.write_to(Side::Back, &[1; 100]);
+        Verdict::Continue
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        let _ = cx.write_to(Side::Front, input.take_all());
+        Verdict::Continue
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Ctx<'_, Self>, _: std::io::Error) -> Verdict {
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn what_is_written_before_the_backend_answers_holds_nobody_for_ever() {
+    // Goal: output to a connection that is being made is kept, in the callback that asked for it as well; it holds the
+    // client while it is full, and not once the attempt has failed. Method: a watermark of 64 bytes, 100 written; a backend
+    // that echoes, and one that refuses.
+    let tuning = Tuning {
+        output_high_bytes: 64,
+        ..Tuning::default()
+    };
+    for greets_at_once in [true, false] {
+        let world = World::new(6);
+        let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+        for (to, answer) in [
+            (address(back.listeners()[0]), &[1; 100][..]),
+            (address(4999), b""),
+        ] {
+            let mut front = server(&world, 1, &tuning, move |_| {
+                move |_: Accepted| Fallback { to, greets_at_once }
+            });
+            let client = world.connect(front.listeners());
+            settle_both(&mut front, &mut back);
+            assert_eq!(client.send(b"hello"), 5);
+            settle_both(&mut front, &mut back);
+            assert_eq!(client.receive(usize::MAX), [answer, b"hello"].concat());
+            drop(client);
+            settle_both(&mut front, &mut back);
+            assert_at_rest(&mut front, &world);
+        }
+        assert_at_rest(&mut back, &world);
     }
 }

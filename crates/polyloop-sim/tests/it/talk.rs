@@ -2,10 +2,11 @@
 
 use crate::{Echo, assert_at_rest, drain_client, pattern, server};
 use polyloop::{
-    Accepted, ConnRef, Ctx, Handler, Input, JobId, PeerAddr, PoolId, Side, Tuning, Verdict,
+    Accepted, Capacities, ConnRef, Ctx, Handler, Input, JobId, PeerAddr, PoolId, Side, Tuning,
+    Verdict,
 };
 use polyloop_sim::World;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -211,5 +212,72 @@ fn a_refused_connection_is_told_and_may_be_tried_again() {
         closes[polyloop::CloseReason::ConnectFailed.index()].value(),
         1
     );
+    assert_at_rest(&mut sim, &world);
+}
+
+/// Asks for a job for each byte, and counts the ends that it is told.
+struct Asker {
+    taken: Rc<Cell<u64>>,
+    refused: Rc<Cell<u64>>,
+    told: Rc<Cell<u64>>,
+}
+
+impl Handler for Asker {
+    type Message = ();
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        for _ in 0..input.take_all().len() {
+            let count = match cx.offload(PoolId::BLOCKING, || ()) {
+                Ok(_) => &self.taken,
+                Err(_) => &self.refused,
+            };
+            count.set(count.get() + 1);
+        }
+        Verdict::Continue
+    }
+
+    fn on_offload(&mut self, _: &mut Ctx<'_, Self>, _: JobId, result: Option<()>) -> Verdict {
+        assert_eq!(result, Some(()));
+        self.told.set(self.told.get() + 1);
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn every_job_that_is_taken_has_its_end_told() {
+    // Goal: no result is lost for want of room, however fast the pool. Method: a pool that ends jobs at once, three times
+    // as many jobs in one callback as the loop has room for results: what is too many is refused at once.
+    let world = World::new(7);
+    let (taken, refused, told) = (
+        Rc::new(Cell::new(0)),
+        Rc::new(Cell::new(0)),
+        Rc::new(Cell::new(0)),
+    );
+    let counts = (Rc::clone(&taken), Rc::clone(&refused), Rc::clone(&told));
+    let mut sim = server(&world, 1, &Tuning::default(), move |_| {
+        let (taken, refused, told) = (
+            Rc::clone(&counts.0),
+            Rc::clone(&counts.1),
+            Rc::clone(&counts.2),
+        );
+        move |_: Accepted| Asker {
+            taken: Rc::clone(&taken),
+            refused: Rc::clone(&refused),
+            told: Rc::clone(&told),
+        }
+    });
+    let client = world.connect(sim.listeners());
+    for _ in 0..2 {
+        client.send(&[0; 3000]);
+        sim.settle();
+    }
+    let room = Capacities::default().jobs_max as u64;
+    assert_eq!((taken.get(), told.get()), (2 * room, 2 * room));
+    assert_eq!(refused.get(), 6000 - 2 * room);
+    assert_eq!(
+        sim.sum(|numbers| numbers.offload_refused.value()),
+        refused.get()
+    );
+    drop(client);
     assert_at_rest(&mut sim, &world);
 }

@@ -76,7 +76,10 @@ pub(super) struct Acceptor<D: Driver, M> {
     boards: Arc<[Arc<LoopBoard>]>,
     spreading: Spreading,
     slots: Vec<Option<Slot<D::Listener>>>,
+    /// Whether service gates accept.
     admission: Admission,
+    /// Whether admin gates do: they have no cap that could be full, but descriptors run out for them too.
+    admin_admission: Admission,
     /// Accepts in a row that lost their connection.
     skips: u32,
     pub(super) eviction_cursor: u32,
@@ -127,6 +130,7 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
             spreading,
             slots,
             admission: Admission::new(cap),
+            admin_admission: Admission::new(u64::MAX),
             skips: 0,
             eviction_cursor: 0,
             admin_live: 0,
@@ -160,22 +164,37 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
     }
 
     const fn admits(&self, kind: GateKind) -> bool {
-        self.admission.is_open() || matches!(kind, GateKind::Admin { .. })
+        self.admission_of(kind).is_open()
     }
 
-    /// When the safety timer is due.
-    pub(super) const fn retry_at_ns(&self) -> Option<u64> {
-        match self.admission.state() {
-            State::Starved { retry_at, .. } => Some(retry_at),
-            State::Open | State::Full | State::Draining => None,
+    const fn admission_of(&self, kind: GateKind) -> &Admission {
+        match kind {
+            GateKind::Service => &self.admission,
+            GateKind::Admin { .. } => &self.admin_admission,
         }
+    }
+
+    const fn admission_of_mut(&mut self, kind: GateKind) -> &mut Admission {
+        match kind {
+            GateKind::Service => &mut self.admission,
+            GateKind::Admin { .. } => &mut self.admin_admission,
+        }
+    }
+
+    /// When a safety timer is due.
+    pub(super) fn retry_at_ns(&self) -> Option<u64> {
+        let service = starved_until(&self.admission);
+        let admin = starved_until(&self.admin_admission);
+        [service, admin].into_iter().flatten().min()
     }
 
     /// Takes all gates into the poll that may be and are not; their readiness is tested anew.
     pub(super) fn resume_all(&mut self, driver: &mut D) -> io::Result<()> {
+        let admits = [self.admission.is_open(), self.admin_admission.is_open()];
         for (at, slot) in self.slots.iter_mut().enumerate() {
             if let Some(slot) = slot
                 && !slot.is_watched
+                && admits[usize::from(slot.gate.kind != GateKind::Service)]
             {
                 driver.resume_listener(&mut slot.gate.listener, Token::listener(at as u32))?;
                 slot.is_watched = true;
@@ -184,10 +203,11 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
         Ok(())
     }
 
-    /// Takes all service gates out of the poll, so that who queues up does not wake the loop.
-    fn pause_all(&mut self, driver: &mut D) {
+    /// Takes the gates of a kind out of the poll, so that who queues up does not wake the loop.
+    fn pause_all(&mut self, driver: &mut D, kind: GateKind) {
         for slot in self.slots.iter_mut().flatten() {
-            if slot.is_watched && slot.gate.kind == GateKind::Service {
+            let is_meant = (slot.gate.kind == GateKind::Service) == (kind == GateKind::Service);
+            if slot.is_watched && is_meant {
                 // What the poll may still say about it is harmless: it is not asked.
                 let _ = driver.pause_listener(&mut slot.gate.listener);
                 slot.is_watched = false;
@@ -200,6 +220,7 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
     pub(super) fn close_all(&mut self, driver: &mut D) {
         // Everything is closed below, whatever was watched before.
         let _ = self.admission.handle_drain();
+        let _ = self.admin_admission.handle_drain();
         self.permits().stop_waiting(self.own);
         for slot in self.slots.drain(..).flatten() {
             driver.close_listener(slot.gate.listener);
@@ -291,13 +312,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Accepts from every gate at which somebody waits, a burst each.
     pub(super) fn phase_accept(&mut self) {
         self.board.beat.phase(Phase::Accept);
-        if self
-            .acceptor
-            .retry_at_ns()
-            .is_some_and(|retry_ns| retry_ns <= self.hub.now_ns)
-        {
-            let decision = self.acceptor.admission.handle_timer(self.hub.now_ns);
-            self.obey_admission(decision);
+        for kind in [GateKind::Service, ADMIN] {
+            let now_ns = self.hub.now_ns;
+            let admission = self.acceptor.admission_of_mut(kind);
+            if starved_until(admission).is_some_and(|until_ns| until_ns <= now_ns) {
+                let decision = admission.handle_timer(now_ns);
+                self.obey_admission(kind, decision);
+            }
         }
         for at in 0..self.acceptor.slots.len() {
             self.accept_burst(at);
@@ -319,7 +340,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     if self.acceptor.skips >= SKIPS_IN_A_ROW_MAX {
                         self.acceptor.skips = 0;
                         // Something forbids every accept: going on would spin.
-                        self.starve(&error);
+                        let kind = self.gate_kind(at);
+                        self.starve(kind, &error);
                         return;
                     }
                 }
@@ -368,7 +390,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             Err(error) => {
                 if kind == GateKind::Service {
-                    self.acceptor.release_permit();
+                    self.acceptor.permits().put_back(1);
                 }
                 self.accept_failed(at, error)
             }
@@ -428,7 +450,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             AcceptAction::Pause => {
                 self.board.numbers.accept_exhausted.add(1);
-                self.starve(&error);
+                let kind = self.gate_kind(at);
+                self.starve(kind, &error);
                 Attempt::Paused
             }
             // The process must not serve on with a deaf listener: this ends the loop, and the loop's end the process.
@@ -437,8 +460,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// The system has nothing left for us: pause, and try again when a connection of ours has closed, or soon.
-    fn starve(&mut self, error: &io::Error) {
-        if self.acceptor.admission.is_open() {
+    fn starve(&mut self, kind: GateKind, error: &io::Error) {
+        let now_ns = self.hub.now_ns;
+        if self.acceptor.admits(kind) && self.acceptor.permits().may_tell(now_ns) {
             tracing::warn!(
                 "loop {}: accepting is paused, the system refuses ({error}); it goes on when a connection closes",
                 self.hub.index
@@ -447,36 +471,46 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.progress = true;
         self.acceptor.permits().wait_any(self.hub.index);
         let errno = error.raw_os_error().unwrap_or(0);
-        let decision = self
-            .acceptor
-            .admission
-            .handle_exhausted(errno, self.hub.now_ns);
-        self.obey_admission(decision);
+        let admission = self.acceptor.admission_of_mut(kind);
+        let decision = admission.handle_exhausted(errno, now_ns);
+        self.obey_admission(kind, decision);
+    }
+
+    fn gate_kind(&self, at: usize) -> GateKind {
+        let slot = self.acceptor.slots[at].as_ref();
+        slot.map_or(GateKind::Service, |slot| slot.gate.kind)
     }
 
     /// Does to the gates what the admission has decided.
-    fn obey_admission(&mut self, decision: Decision) {
+    fn obey_admission(&mut self, kind: GateKind, decision: Decision) {
         match decision {
             Decision::StayOpen | Decision::StayPaused => {}
             Decision::Pause { .. } => {
-                self.acceptor.pause_all(&mut self.driver);
+                self.acceptor.pause_all(&mut self.driver, kind);
             }
             Decision::Resume => {
                 self.acceptor.permits().stop_waiting(self.hub.index);
                 if let Err(error) = self.acceptor.resume_all(&mut self.driver) {
                     // The poll itself lacks memory: that is starvation as well.
-                    self.starve(&error);
+                    self.starve(kind, &error);
                 }
             }
         }
         self.progress = true;
-        let counts = self.acceptor.admission.counts();
+        let (service, admin) = (
+            self.acceptor.admission.counts(),
+            self.acceptor.admin_admission.counts(),
+        );
         let numbers = &self.board.numbers;
-        numbers.accept_paused.set(counts.full + counts.starved);
+        numbers
+            .accept_paused
+            .set(service.full + service.starved + admin.starved);
         numbers
             .accept_resumed_by_release
-            .set(counts.resumed_by_release);
-        numbers.accept_resumed_by_timer.set(counts.resumed_by_timer);
+            .set(service.resumed_by_release + admin.resumed_by_release);
+        numbers
+            .accept_resumed_by_timer
+            .set(service.resumed_by_timer + admin.resumed_by_timer);
         numbers
             .paused
             .set(u64::from(!self.acceptor.admission.is_open()));
@@ -489,7 +523,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             WhenFull::Wait => {}
         }
         let decision = self.acceptor.admission.handle_full();
-        self.obey_admission(decision);
+        self.obey_admission(GateKind::Service, decision);
         self.wait_for_permits();
         Attempt::Paused
     }
@@ -498,7 +532,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     fn wait_for_permits(&mut self) {
         if self.acceptor.permits().wait(self.hub.index) == Wait::TryAgain {
             let decision = self.acceptor.admission.handle_released(0);
-            self.obey_admission(decision);
+            self.obey_admission(GateKind::Service, decision);
         }
     }
 
@@ -530,7 +564,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     pub(super) fn resume_after_release(&mut self) {
         let in_use = self.acceptor.permits().in_use();
         let decision = self.acceptor.admission.handle_released(in_use);
-        self.obey_admission(decision);
+        self.obey_admission(GateKind::Service, decision);
+        let decision = self.acceptor.admin_admission.handle_released(0);
+        self.obey_admission(ADMIN, decision);
         if self.acceptor.admission.state() == State::Full {
             // Another loop was faster.
             self.wait_for_permits();
@@ -566,6 +602,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if !self.open_session(stream, peer, listener, true) {
             self.acceptor.admin_live -= 1;
         }
+    }
+}
+
+/// Admin gates, where their bound does not matter.
+const ADMIN: GateKind = GateKind::Admin { connections_max: 0 };
+
+/// When the safety timer of a starved admission is due.
+const fn starved_until(admission: &Admission) -> Option<u64> {
+    match admission.state() {
+        State::Starved { retry_at, .. } => Some(retry_at),
+        State::Open | State::Full | State::Draining => None,
     }
 }
 

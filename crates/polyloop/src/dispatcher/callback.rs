@@ -8,13 +8,13 @@ use super::{Dispatcher, Key};
 use crate::close::CloseReason;
 use crate::ctx::Ctx;
 use crate::driver::{Driver, Interest};
+use crate::guard::guarded;
 use crate::handler::{Factory, Handler, Verdict};
 use crate::telemetry::Callback;
 use crate::token::{Side, Token};
 use polyloop_core::wheel::TimerKey;
 use polyloop_sys::peer::PeerAddr;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Calls a handler without input. Returns whether the session was there to be called; it may be gone now.
@@ -42,10 +42,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             key,
             side,
         };
-        let verdict = catch_unwind(AssertUnwindSafe(|| {
+        let verdict = guarded(|| {
             beat.enter(token, handler.name_index(), callback);
             act(handler, &mut cx)
-        }));
+        });
         beat.leave();
         let Ok(verdict) = verdict else {
             self.end_panicked(key);
@@ -113,7 +113,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Drops what belongs to the user where no session can pay for a panic in its `Drop`: it is counted.
     pub(super) fn drop_guarded<T>(&self, value: T) {
-        if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        if guarded(|| drop(value)).is_err() {
             self.board.numbers.handler_panics.add(1);
         }
     }
@@ -206,7 +206,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     self.driver.close_stream(stream, false);
                     return;
                 };
-                let flags = LegFlags::CONNECTING.with(LegFlags::WATCHES_WRITE);
+                let mut flags = LegFlags::CONNECTING.with(LegFlags::WATCHES_WRITE);
+                // Who feeds the front's output is the back from now on: if it is full, the back is held in its place.
+                let front = &mut session.state.front;
+                if front.flags.has(LegFlags::WAS_FULL) {
+                    flags.set(LegFlags::HELD);
+                    front.go_on(LegFlags::HELD);
+                }
                 session.back = Some(Box::new(Back {
                     leg: Leg::new(flags),
                     stream,
@@ -221,7 +227,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     fn note_connect_failure(&mut self, key: Key, error: io::Error) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.state.flags.set(SessionFlags::OWED_FAILURE);
-            self.connect_failures.push((key, error));
+            self.connect_failures.push_back((key, error));
         }
     }
 
@@ -262,7 +268,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     pub(super) fn tell_connect_failures(&mut self) -> usize {
         let told = self.connect_failures.len();
         for _ in 0..told {
-            let (key, error) = self.connect_failures.swap_remove(0);
+            let Some((key, error)) = self.connect_failures.pop_front() else {
+                break;
+            };
             if let Some(session) = self.sessions.get_mut(key) {
                 session.state.flags.clear(SessionFlags::OWED_FAILURE);
             }

@@ -5,12 +5,12 @@ use super::{Dispatcher, Key};
 use crate::blocks::Chain;
 use crate::close::CloseReason;
 use crate::driver::{Driver, Interest};
+use crate::guard::guarded;
 use crate::handler::{Accepted, Factory, Handler};
 use crate::telemetry::Callback;
 use crate::token::{Side, Token};
 use polyloop_core::runqueue::Class;
 use polyloop_sys::peer::PeerAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Takes a connection on. Its permit is ours now, and is given back when the session closes.
@@ -34,11 +34,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             loop_index: self.hub.index,
         };
         self.board.beat.enter(0, 0, Callback::Open);
-        let made = catch_unwind(AssertUnwindSafe(|| {
+        let made = guarded(|| {
             let handler = self.factory.make(accepted);
             let class = handler.class();
             (handler, class)
-        }));
+        });
         self.board.beat.leave();
         let Ok((handler, class)) = made else {
             self.board.numbers.handler_panics.add(1);
@@ -185,7 +185,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             leg.flags.set(LegFlags::FIN_OUT);
             if let Err(error) = self.driver.shutdown_write(stream) {
-                self.close(key, super::ready::close_reason(&error));
+                // The peer's reset came first, and nobody has read it yet.
+                let reason = if error.kind() == std::io::ErrorKind::NotConnected {
+                    CloseReason::PeerReset
+                } else {
+                    super::ready::close_reason(&error)
+                };
+                self.close(key, reason);
                 return;
             }
         }
@@ -203,6 +209,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.hub.blocks.drop_chain(&mut back.leg.output);
         self.hub.blocks.drop_chain(&mut back.leg.kept);
         self.driver.close_stream(back.stream, false);
+        // The front was held by the output that is gone; from now on its own is what holds it.
+        let high = self.tuning.output_high_bytes;
+        if let Some(session) = self.sessions.get_mut(key)
+            && self.hub.blocks.len(session.state.front.output) < high
+        {
+            session.state.front.go_on(LegFlags::HELD);
+            self.queue_if_due(key);
+        }
     }
 
     /// Ends a session now. Everything it held goes back: timers, blocks, descriptors, its permit.
@@ -236,14 +250,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let token = Token::session(key, Side::Front).to_bits();
         let beat = &self.board.beat;
         beat.enter(token, 0, Callback::Close);
-        let ended = catch_unwind(AssertUnwindSafe(move || {
+        let ended = guarded(move || {
             // A handler that panicked is asked nothing any more, not even its name.
             if !panicked {
                 beat.enter(token, handler.name_index(), Callback::Close);
                 handler.on_close(reason);
             }
             drop(handler);
-        }));
+        });
         beat.leave();
         if ended.is_err() {
             self.board.numbers.handler_panics.add(1);
@@ -300,7 +314,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 break;
             }
         }
-        let Some((_, key)) = oldest else { return false };
+        // Who moved bytes a moment ago is not idle: cutting a busy connection for a new one helps nobody.
+        let Some((_, key)) = oldest.filter(|(idle_ms, _)| *idle_ms >= EVICTION_IDLE_MS_MIN) else {
+            return false;
+        };
         self.close(key, CloseReason::Evicted);
         self.board.numbers.evicted.add(1);
         true
@@ -325,6 +342,9 @@ fn is_cut_short(leg: &Leg, has_peer: bool, reason: CloseReason) -> bool {
     };
     broke && !leg.flags.has(LegFlags::FIN_OUT)
 }
+
+/// A session that moved bytes more recently than this, in milliseconds, is not evicted.
+const EVICTION_IDLE_MS_MIN: u32 = 1000;
 
 /// Live sessions looked at to find one to evict.
 const EVICTION_SAMPLE: usize = 64;

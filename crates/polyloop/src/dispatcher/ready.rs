@@ -6,13 +6,13 @@ use crate::blocks::Chain;
 use crate::close::CloseReason;
 use crate::ctx::Ctx;
 use crate::driver::Driver;
+use crate::guard::guarded;
 use crate::handler::{Factory, Handler, Verdict};
 use crate::input::Input;
 use crate::telemetry::{Callback, Phase};
 use crate::token::{Side, Token};
 use polyloop_core::errno::{Blame, IoAction, read_action};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// One dispatch in so many is timed, and the quota looked at: no clock is read per event.
 const SAMPLE_EVERY: u32 = 64;
@@ -170,6 +170,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let room = &mut self.read_buffer[kept..];
         if room.is_empty() {
+            if leg.flags.has(LegFlags::AGAIN) {
+                // The handler left it on purpose and has asked for it again; it may take some now.
+                return match self.hand_over(key, side, kept, true) {
+                    Step::Over => Step::Over,
+                    Step::More | Step::Enough => Step::Enough,
+                };
+            }
             self.close(key, CloseReason::InputOverflow);
             return Step::Over;
         }
@@ -197,7 +204,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             pass.owes_batch_end = !is_short && !is_enough;
             match self.hand_over(key, side, kept + count, !pass.owes_batch_end) {
                 Step::More => {}
-                step => return step,
+                step => {
+                    pass.owes_batch_end = false;
+                    return step;
+                }
             }
         }
         if is_enough { Step::Enough } else { Step::More }
@@ -225,13 +235,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             side,
         };
         let mut input = Input::new(bytes, is_last);
-        let verdict = catch_unwind(AssertUnwindSafe(|| {
+        let verdict = guarded(|| {
             beat.enter(token, handler.name_index(), Callback::Data);
             match handler.on_data(&mut cx, &mut input) {
                 Verdict::Continue if is_last => handler.on_batch_end(&mut cx),
                 verdict => verdict,
             }
-        }));
+        });
         beat.leave();
         let Ok(verdict) = verdict else {
             self.end_panicked(key);
@@ -248,7 +258,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         match self.sessions.get(key) {
             None => Step::Over,
             Some(session) if session.state.flags.has(SessionFlags::ENDING) => Step::Over,
-            Some(_) if verdict == Verdict::Yield => Step::Enough,
+            Some(_) if matches!(verdict, Verdict::Yield | Verdict::Pause) => Step::Enough,
             Some(_) => Step::More,
         }
     }

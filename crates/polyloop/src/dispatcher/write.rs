@@ -54,11 +54,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let input = &self.read_buffer[..input_len];
         let outbox = &self.hub.outbox;
         let wanted = outbox.len(side);
+        let mut offered = wanted;
         let written = if let Some(bytes) = outbox.whole(side, input) {
             self.driver.write(stream, bytes)
         } else {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = outbox.slices(side, input, &mut slices);
+            offered = slices[..count].iter().map(|slice| slice.len()).sum();
             self.driver.write_vectored(stream, &slices[..count])
         };
         self.board.numbers.writes.add(1);
@@ -67,9 +69,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 session.state.bytes_out += count as u64;
                 session.state.active_ms = self.hub.now_ms() as u32;
                 self.board.numbers.bytes_out.add(count as u64);
-                if count < wanted {
-                    self.keep_outbox(key, side, input_len, count);
+                if count < offered {
+                    // Blocked first: what is kept then waits for the kernel, not for the flush phase.
                     self.block(key, side);
+                    self.keep_outbox(key, side, input_len, count);
+                } else if count < wanted {
+                    self.keep_outbox(key, side, input_len, count);
                 } else if was_told_full {
                     self.list_flush(key);
                 }
@@ -105,8 +110,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     fn send_failed(&mut self, key: Key, side: Side, input_len: usize, error: &io::Error) {
         match write_action(error.raw_os_error().unwrap_or(0)) {
             IoAction::Done => {
-                self.keep_outbox(key, side, input_len, 0);
                 self.block(key, side);
+                self.keep_outbox(key, side, input_len, 0);
             }
             IoAction::Retry => {
                 self.keep_outbox(key, side, input_len, 0);

@@ -292,8 +292,10 @@ impl<M: Send + 'static> Started<M> {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                self.loops_failed
-                    .push(format!("the control thread cannot poll: {error}"));
+                if self.ending.is_none() {
+                    self.loops_failed
+                        .push(format!("the control thread cannot poll: {error}"));
+                }
                 self.end(EndedBy::LoopFailed);
             }
             self.take_signals();

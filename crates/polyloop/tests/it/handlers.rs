@@ -279,7 +279,9 @@ fn a_full_inbox_gives_the_message_back() {
     for _ in 0..3 {
         assert_eq!(ask(&mut stream, &[20]), [4]);
     }
-    assert_eq!(site.sum(|numbers| numbers.messages_refused.value()), 12);
+    eventually("the refusals are published", || {
+        site.sum(|numbers| numbers.messages_refused.value()) == 12
+    });
     drop(stream);
     site.end();
 }

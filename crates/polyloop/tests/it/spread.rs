@@ -8,7 +8,7 @@ use polyloop::{
     AcceptMode, Accepted, CloseReason, GateKind, Server, ServerSettings, Spread, WhenFull,
 };
 use polyloop_sys::cores;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -254,9 +254,15 @@ fn at_the_cap_the_others_are_refused_or_replace_the_idle() {
     streams.iter_mut().for_each(assert_echo);
     assert_eq!(site.closes(CloseReason::Evicted), 0, "eight fit");
     for evicted in 1..=4 {
-        let mut next = site.connect();
-        assert_echo(&mut next);
-        streams.push(next);
+        // Nobody who was busy a moment ago makes room: until the eight have been idle for a second, who comes is refused.
+        eventually("there is somebody idle", || {
+            let mut next = site.connect();
+            let is_in = next.write_all(b"?").is_ok() && next.read_exact(&mut [0]).is_ok();
+            if is_in {
+                streams.push(next);
+            }
+            is_in
+        });
         assert_eq!(site.closes(CloseReason::Evicted), evicted);
         assert_eq!(site.status().live(), CAP);
     }
