@@ -141,12 +141,9 @@ fn unspent_shares_lapse() {
 }
 
 #[test]
-fn a_reserved_or_warm_queue_keeps_its_memory() {
-    // Goal: no allocation once warm. Method: capacities before and after many laps.
+fn a_warm_queue_keeps_its_memory() {
+    // Goal: no allocation once warm. Method: capacities after the first of many laps, and after each other.
     let mut queue = RunQueue::new();
-    queue.reserve(100);
-    let reserved = queue.rings[NORMAL].capacity();
-    assert!(reserved >= 100);
     let mut warm = None;
     for _ in 0..50 {
         for class in Class::ALL {
@@ -157,5 +154,4 @@ fn a_reserved_or_warm_queue_keeps_its_memory() {
         queue.begin_turn();
         while queue.next().is_some() {}
     }
-    assert_eq!(queue.rings[NORMAL].capacity(), reserved);
 }
