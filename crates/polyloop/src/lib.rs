@@ -49,6 +49,7 @@ mod dispatcher;
 pub mod driver;
 #[cfg(not(loom))]
 mod guard;
+#[cfg(not(loom))]
 mod handler;
 #[cfg(not(loom))]
 pub mod hist;

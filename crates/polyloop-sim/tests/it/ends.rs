@@ -92,7 +92,7 @@ fn output_that_is_dropped_is_never_followed_by_a_fin() {
             sim.settle();
             sim.advance(Duration::from_secs(700));
             assert_eq!(client.was_reset(), is_reset, "{way}");
-            assert_eq!(client.is_at_end(), false, "{way}: bytes wait to be read");
+            assert!(!client.is_at_end(), "{way}: bytes wait to be read");
             drop(client);
             assert_at_rest(&mut sim, &world);
         }
