@@ -3,7 +3,7 @@
 use crate::world::{State, World};
 use polyloop::bell::Wake;
 use polyloop::driver::{Driver, Event, Interest, Ready};
-use polyloop::{PeerAddr, Token};
+use polyloop::{Dial, PeerAddr, Token};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,20 @@ impl SimListener {
     #[must_use]
     pub const fn id(&self) -> u32 {
         self.0
+    }
+}
+
+/// A pipe. The world counts those that are open.
+#[derive(Debug)]
+pub struct SimPipe {
+    world: World,
+    bytes: Vec<u8>,
+    capacity_bytes: usize,
+}
+
+impl Drop for SimPipe {
+    fn drop(&mut self) {
+        self.world.lock().pipes -= 1;
     }
 }
 
@@ -77,6 +91,7 @@ impl State {
 impl Driver for SimDriver {
     type Stream = SimStream;
     type Listener = SimListener;
+    type Pipe = SimPipe;
 
     fn now(&mut self) -> u64 {
         self.world.lock().now_ns
@@ -165,9 +180,9 @@ impl Driver for SimDriver {
         Ok((SimStream(id), PeerAddr::from(peer)))
     }
 
-    fn connect(&mut self, to: &PeerAddr) -> io::Result<SimStream> {
+    fn connect(&mut self, dial: &Dial) -> io::Result<SimStream> {
         // The port of an address is the listener's number: 127.0.0.1:7 is listener 7.
-        let port = u32::from(to.port().unwrap_or(0));
+        let port = u32::from(dial.port().unwrap_or(0));
         let mut state = self.world.lock();
         if state.owned >= state.descriptors_max {
             return errno(EMFILE);
@@ -193,6 +208,49 @@ impl Driver for SimDriver {
             }
         }
         Ok(SimStream(near))
+    }
+
+    fn local_addr(&mut self, _stream: &SimStream) -> io::Result<PeerAddr> {
+        Ok(PeerAddr::from(std::net::SocketAddr::from((
+            [127, 0, 0, 1],
+            80,
+        ))))
+    }
+
+    fn open_pipe(&mut self, capacity_bytes: usize) -> io::Result<SimPipe> {
+        let mut state = self.world.lock();
+        if state.owned + 2 > state.descriptors_max || state.fires(|faults| faults.pipe_errors) {
+            return errno(EMFILE);
+        }
+        state.pipes += 1;
+        Ok(SimPipe {
+            world: self.world.clone(),
+            bytes: Vec::new(),
+            capacity_bytes,
+        })
+    }
+
+    fn pipe_len(pipe: &SimPipe) -> usize {
+        pipe.bytes.len()
+    }
+
+    fn fill_pipe(
+        &mut self,
+        pipe: &mut SimPipe,
+        stream: &mut SimStream,
+        max: usize,
+    ) -> io::Result<usize> {
+        assert!(pipe.bytes.is_empty(), "a pipe is filled when it is empty");
+        let mut room = vec![0; max.min(pipe.capacity_bytes)];
+        let count = self.read(stream, &mut room)?;
+        pipe.bytes.extend(&room[..count]);
+        Ok(count)
+    }
+
+    fn drain_pipe(&mut self, pipe: &mut SimPipe, stream: &mut SimStream) -> io::Result<usize> {
+        let count = self.write(stream, &pipe.bytes)?;
+        pipe.bytes.drain(..count);
+        Ok(count)
     }
 
     fn register(

@@ -55,6 +55,8 @@ pub struct Faults {
     pub accept_errors: bool,
     /// Sockets cannot be taken into the poll (`ENOSPC`).
     pub register_errors: bool,
+    /// Pipes cannot be opened (`EMFILE`).
+    pub pipe_errors: bool,
 }
 
 impl Faults {
@@ -71,6 +73,7 @@ impl Faults {
             short_writes: random.once_in(4),
             accept_errors: random.once_in(4),
             register_errors: random.once_in(4),
+            pipe_errors: random.once_in(4),
         }
     }
 }

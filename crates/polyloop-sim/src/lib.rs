@@ -29,7 +29,7 @@ mod socket;
 mod world;
 
 pub use client::Client;
-pub use driver::{SimDriver, SimListener, SimStream};
+pub use driver::{SimDriver, SimListener, SimPipe, SimStream};
 pub use faults::{Faults, Random};
 pub use sim::Sim;
 pub use world::World;

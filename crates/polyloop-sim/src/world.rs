@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) pollers: Vec<Poller>,
     /// Sockets at our end.
     pub(crate) owned: usize,
+    /// Pipes that are open.
+    pub(crate) pipes: usize,
     next_id: u32,
     trace: u64,
 }
@@ -60,6 +62,7 @@ impl World {
             silent: BTreeSet::new(),
             pollers: Vec::new(),
             owned: 0,
+            pipes: 0,
             next_id: 0,
             trace: 0,
         })))
@@ -136,6 +139,12 @@ impl World {
     #[must_use]
     pub fn owned(&self) -> usize {
         self.lock().owned
+    }
+
+    /// Pipes that are open.
+    #[must_use]
+    pub fn pipes(&self) -> usize {
+        self.lock().pipes
     }
 
     /// The time, in nanoseconds.

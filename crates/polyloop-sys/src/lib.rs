@@ -1,8 +1,8 @@
 //! The operating system's side of polyloop: sockets, descriptors, cores, clocks and what `/proc` says about threads.
 //!
 //! One idea: everything that needs a system call the standard library does not offer lives here, behind types that
-//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to three modules with one
-//! call each ([`clock`], [`cpu_filter`], [`net`]); the rest goes through the safe wrappers of rustix.
+//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to four modules with one
+//! call each ([`clock`], [`cpu_filter`], [`dial`], [`net`]); the rest goes through the safe wrappers of rustix.
 //!
 //! Deliberately absent: decisions. Nothing here retries, waits, counts or chooses; an error is handed on as the kernel
 //! gave it. There is no poll object either; that is the driver's.
@@ -24,11 +24,13 @@ pub mod cores;
 pub mod counting;
 pub mod cpu_filter;
 pub mod descriptors;
+pub mod dial;
 pub mod listen_addr;
 pub mod listen_error;
 pub mod listener;
 pub mod net;
 pub mod peer;
+pub mod pipe;
 pub mod port_owner;
 pub mod signals;
 pub mod stream;
@@ -36,10 +38,12 @@ pub mod threads;
 
 pub use clock::ThreadClock;
 pub use cpu_filter::attach_cpu_filter;
+pub use dial::{Dial, KeepAlive, Remote, Vigilance};
 pub use listen_addr::{ListenAddr, ParseListenAddrError};
 pub use listen_error::ListenError;
 pub use listener::{ListenOptions, Listener, listen_group, remove_stale_socket_file};
 pub use peer::PeerAddr;
+pub use pipe::Pipe;
 pub use port_owner::{PortOwner, who_listens};
 pub use stream::Stream;
 

@@ -20,8 +20,9 @@ use rustix::net::{
     SocketFlags, SocketType, sockopt,
 };
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 
+use crate::dial::{Dial, Remote, Vigilance, bind_without_port};
 use crate::peer::PeerAddr;
 
 /// A connected (or connecting) stream socket that closes when dropped.
@@ -96,20 +97,24 @@ impl Stream {
         Ok(sockopt::socket_error(&self.0)?.err().map(io::Error::from))
     }
 
-    /// Begins to connect to `peer`. `Ok` means begun: the socket becomes writable when the outcome is known, and
-    /// [`take_error`](Self::take_error) tells it.
+    /// Begins to make the connection that `dial` describes. `Ok` means begun: the socket becomes writable when the outcome
+    /// is known, and [`take_error`](Self::take_error) tells it.
     ///
     /// # Errors
-    /// `InvalidInput` for [`PeerAddr::Unix`], which has no name ([`connect_unix`](Self::connect_unix) takes one); see
-    /// also [`connect_tcp`](Self::connect_tcp).
-    pub fn connect(peer: &PeerAddr) -> io::Result<Self> {
-        match peer.socket_addr() {
-            Some(addr) => Self::connect_tcp(addr),
-            None => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a unix peer has no name to connect to",
-            )),
+    /// See [`connect_tcp`](Self::connect_tcp) and [`connect_unix`](Self::connect_unix); `AddrInUse` and `AddrNotAvailable`
+    /// when the address or port to come from cannot be had, `PermissionDenied` for a transparent one without the right.
+    pub fn dial(dial: &Dial) -> io::Result<Self> {
+        let addr = match &dial.to {
+            Remote::Unix(path) => return Self::connect_unix(path),
+            Remote::Tcp(addr) => *addr,
+        };
+        let socket = open_tcp(addr)?;
+        if let Some(from) = dial.from {
+            bind_from(&socket, from, dial.is_transparent)?;
         }
+        dial.vigilance.apply(socket.as_fd())?;
+        begun(rustix::net::connect(&socket, &addr))?;
+        Ok(Self(socket))
     }
 
     /// Begins to connect to `addr` by TCP, with TCP_NODELAY set: a reactor writes whole answers, so Nagle's
@@ -118,13 +123,7 @@ impl Stream {
     /// # Errors
     /// Out of descriptors or memory, no route, no free local port, and (on loopback) a refusal at once.
     pub fn connect_tcp(addr: SocketAddr) -> io::Result<Self> {
-        let family = if addr.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
-        let socket = open(family)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
+        let socket = open_tcp(addr)?;
         begun(rustix::net::connect(&socket, &addr))?;
         Ok(Self(socket))
     }
@@ -170,27 +169,12 @@ impl Stream {
         Ok(PeerAddr::from_any(Some(rustix::net::getsockname(&self.0)?)))
     }
 
-    /// Lets the kernel ask a silent peer whether it is still there: first after `idle` of silence, then every
-    /// `interval`, and gives up with `ETIMEDOUT` after `count` unanswered questions. Whole seconds; TCP only.
+    /// Sets what the kernel watches over. TCP only.
     ///
     /// # Errors
-    /// `InvalidInput` outside the kernel's range (1 to 32,767 seconds, 1 to 127 questions), `EOPNOTSUPP` on a unix
-    /// socket.
-    pub fn set_keepalive(&self, idle: Duration, interval: Duration, count: u32) -> io::Result<()> {
-        let settings = TcpKeepalive::new()
-            .with_time(idle)
-            .with_interval(interval)
-            .with_retries(count);
-        SockRef::from(&self.0).set_tcp_keepalive(&settings)
-    }
-
-    /// Gives up with `ETIMEDOUT` when sent bytes stay unacknowledged, or a window stays closed, for `timeout_ms`.
-    /// Keep-alive cannot see this: its questions are only asked when nothing is in flight. TCP only.
-    ///
-    /// # Errors
-    /// `EOPNOTSUPP` on a unix socket.
-    pub fn set_user_timeout(&self, timeout_ms: u32) -> io::Result<()> {
-        Ok(sockopt::set_tcp_user_timeout(&self.0, timeout_ms)?)
+    /// `InvalidInput` outside the kernel's ranges (1 to 32,767 seconds, 1 to 127 questions), `EOPNOTSUPP` on a unix socket.
+    pub fn set_vigilance(&self, vigilance: &Vigilance) -> io::Result<()> {
+        vigilance.apply(self.as_fd())
     }
 }
 
@@ -226,6 +210,36 @@ fn open(family: AddressFamily) -> rustix::io::Result<OwnedFd> {
         SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
         None,
     )
+}
+
+/// A TCP socket for a connection to `addr`.
+fn open_tcp(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = open(family)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    Ok(socket)
+}
+
+/// Gives a socket the address that it comes from.
+fn bind_from(socket: &OwnedFd, from: SocketAddr, is_transparent: bool) -> io::Result<()> {
+    if is_transparent {
+        let socket = SockRef::from(socket);
+        if from.is_ipv4() {
+            socket.set_ip_transparent_v4(true)?;
+        } else {
+            socket.set_ip_transparent_v6(true)?;
+        }
+    }
+    if from.port() == 0 {
+        bind_without_port(socket.as_fd())?;
+    } else {
+        sockopt::set_socket_reuseaddr(socket, true)?;
+    }
+    Ok(rustix::net::bind(socket, &from)?)
 }
 
 /// A connect that is under way has begun, which is all a non-blocking caller asks.

@@ -9,6 +9,7 @@ use crate::token::Side;
 use polyloop_core::runqueue::Class;
 use polyloop_core::slots::Key;
 use polyloop_core::wheel::TimerKey;
+use polyloop_sys::dial::Dial;
 use polyloop_sys::peer::PeerAddr;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub const TIMERS_PER_SESSION_MAX: usize = 64;
 pub struct Ctx<'a, H: Handler> {
     pub(crate) hub: &'a mut Hub<H>,
     pub(crate) state: &'a mut SessionState,
+    pub(crate) has_front: bool,
     pub(crate) back: Option<&'a mut Leg>,
     pub(crate) key: Key,
     pub(crate) side: Side,
@@ -244,30 +246,56 @@ impl<H: Handler> Ctx<'_, H> {
         self.hub.offload(self.key, pool, job)
     }
 
+    /// Moves what comes from one side to the other without copying it through this process, from now on or no longer. Bytes
+    /// that are moved so do not come to `on_data`; `on_spliced` tells how many there were. What a handler must see has to be
+    /// seen before.
+    ///
+    /// It pays for streams and costs for small messages (two system calls for a move, one more to find the end). Where it
+    /// cannot be done (no back side yet, output still kept, no pipe left: [`Tuning::pipes_max`](crate::Tuning::pipes_max))
+    /// bytes are copied and come to `on_data`, which has to pass them on as if nothing had been asked for.
+    pub fn splice(&mut self, from: Side, is_on: bool) {
+        if let Some(leg) = self.leg_mut(from) {
+            if is_on {
+                leg.flags.set(LegFlags::SPLICING);
+            } else {
+                leg.flags.clear(LegFlags::SPLICING);
+            }
+        }
+    }
+
+    /// Closes the back side with a reset, whatever its state; nothing about it is told any more. What was written to it and
+    /// not delivered is dropped. Another may be asked for at once.
+    pub fn disconnect(&mut self) {
+        self.hub.disconnects = true;
+        self.hub.connect = None;
+        self.back = None;
+        self.hub.outbox.forget(Side::Back);
+    }
+
     /// Starts a connection, which becomes the back side of this session: `on_connected` or `on_connect_failed`
     /// tells how it went. What is written to it meanwhile, in this callback too, is kept, and dropped if the attempt fails;
     /// [`finish`](Self::finish) and [`pause`](Self::pause) work on it from the next callback on. `false`, and nothing happens, if the session has
     /// a back side already, or has not been told yet how the last attempt failed.
-    pub fn connect(&mut self, to: PeerAddr) -> bool {
+    pub fn connect(&mut self, to: impl Into<Dial>) -> bool {
         let is_free = self.back.is_none()
             && self.hub.connect.is_none()
             && !self.state.flags.has(SessionFlags::OWED_FAILURE);
         if is_free {
-            self.hub.connect = Some(to);
+            self.hub.connect = Some(to.into());
         }
         is_free
     }
 
     fn leg(&self, side: Side) -> Option<&Leg> {
         match side {
-            Side::Front => Some(&self.state.front),
+            Side::Front => self.has_front.then_some(&self.state.front),
             Side::Back => self.back.as_deref(),
         }
     }
 
     fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
         match side {
-            Side::Front => Some(&mut self.state.front),
+            Side::Front => self.has_front.then_some(&mut self.state.front),
             Side::Back => self.back.as_deref_mut(),
         }
     }

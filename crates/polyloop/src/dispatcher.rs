@@ -23,6 +23,7 @@ mod callback;
 mod close;
 mod ready;
 pub(crate) mod session;
+mod splice;
 mod write;
 
 use crate::blocks::Blocks;
@@ -41,6 +42,7 @@ use polyloop_core::runqueue::RunQueue;
 use polyloop_core::slots::{INDEX_MAX, Key, Slots};
 use polyloop_core::wheel::Wheel;
 use session::{LegFlags, Session, SessionFlags};
+use splice::Pipes;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -58,7 +60,10 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     factory: F,
     tuning: Tuning,
     board: Arc<LoopBoard>,
-    sessions: Slots<Session<D::Stream, F::Handler>>,
+    sessions: Slots<Session<D::Stream, D::Pipe, F::Handler>>,
+    /// Sessions that the loop made for itself.
+    residents: usize,
+    pipes: Pipes<D::Pipe>,
     hub: Hub<F::Handler>,
     runqueue: RunQueue,
     events: Vec<Event>,
@@ -152,6 +157,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             results: post.results_sender(),
             jobs_pending_max: post.results_max() as u64,
             connect: None,
+            disconnects: false,
             jobs: 0,
             jobs_pending: 0,
             timer_lists: Vec::new(),
@@ -159,11 +165,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let mut acceptor = Acceptor::new(index, links, boards, spreading, gates);
         acceptor.resume_all(&mut driver)?;
-        Ok(Self {
+        let mut dispatcher = Self {
             driver,
             factory,
             board,
             sessions: Slots::new(INDEX_MAX),
+            residents: 0,
+            pipes: Pipes::new(tuning.pipes_max),
             hub,
             runqueue: RunQueue::new(),
             events: Vec::with_capacity(tuning.events_max),
@@ -179,7 +187,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             dispatches: 0,
             turn_started_ns: now_ns,
             tuning,
-        })
+        };
+        dispatcher.open_residents();
+        Ok(dispatcher)
     }
 
     /// Turns until the loop has ended.
@@ -255,7 +265,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     fn owes_drain_step(&self) -> bool {
         match self.life {
             Life::Draining { told, .. } => {
-                told < self.sessions.index_end() || self.sessions.is_empty()
+                told < self.sessions.index_end() || self.has_only_residents()
             }
             Life::Serving | Life::Ended(_) => false,
         }
@@ -483,15 +493,20 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             told: upto,
         };
         self.progress |= upto > told;
-        if self.sessions.is_empty() && self.has_last_handed() {
+        if self.has_only_residents() && self.has_last_handed() {
             // Taken in the next turn.
-        } else if self.sessions.is_empty() {
+        } else if self.has_only_residents() {
+            self.close_all(crate::CloseReason::Stopped);
             self.life = Life::Ended(LoopEnd { cut: 0 });
         } else if self.hub.now_ns >= deadline_ns {
             self.progress = true;
             let cut = self.close_all(crate::CloseReason::DrainDeadline);
             self.life = Life::Ended(LoopEnd { cut });
         }
+    }
+
+    fn has_only_residents(&self) -> bool {
+        self.sessions.len() as usize == self.residents
     }
 
     /// Whether sockets of other loops still wait for this one, which is about to end and takes no more of them.
@@ -634,6 +649,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             numbers.turns_idle.add(1);
         }
         numbers.timers.set(self.hub.wheel.len() as u64);
+        numbers.pipes.set(self.pipes.open() as u64);
         numbers.kept_bytes.set(self.hub.blocks.kept_bytes() as u64);
         numbers.kept_blocks.set(self.hub.blocks.used() as u64);
         numbers.offload_pending.set(self.hub.jobs_pending);

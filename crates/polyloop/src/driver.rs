@@ -12,6 +12,7 @@ pub mod mio;
 
 use crate::bell::Wake;
 use crate::token::Token;
+use polyloop_sys::dial::Dial;
 use polyloop_sys::peer::PeerAddr;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub trait Driver: Sized {
     type Stream: Send + 'static;
     /// A listening socket.
     type Listener: Send + 'static;
+    /// A pipe that bytes are moved through without being copied.
+    type Pipe: 'static;
 
     /// Nanoseconds of a clock that never goes back; its zero is arbitrary but the same for all loops of a process.
     fn now(&mut self) -> u64;
@@ -138,7 +141,40 @@ pub trait Driver: Sized {
     ///
     /// # Errors
     /// As connect(2), without `EINPROGRESS`.
-    fn connect(&mut self, to: &PeerAddr) -> io::Result<Self::Stream>;
+    fn connect(&mut self, dial: &Dial) -> io::Result<Self::Stream>;
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    fn local_addr(&mut self, stream: &Self::Stream) -> io::Result<PeerAddr>;
+
+    /// Opens a pipe with room for about `capacity_bytes`.
+    ///
+    /// # Errors
+    /// As pipe2(2), `EMFILE` above all.
+    fn open_pipe(&mut self, capacity_bytes: usize) -> io::Result<Self::Pipe>;
+
+    /// Bytes in the pipe.
+    fn pipe_len(pipe: &Self::Pipe) -> usize;
+
+    /// Moves at most `max` bytes from `stream` into an *empty* pipe; 0 is the peer's FIN.
+    ///
+    /// # Errors
+    /// As splice(2).
+    fn fill_pipe(
+        &mut self,
+        pipe: &mut Self::Pipe,
+        stream: &mut Self::Stream,
+        max: usize,
+    ) -> io::Result<usize>;
+
+    /// Moves what the pipe holds into `stream`, as much as that takes.
+    ///
+    /// # Errors
+    /// As splice(2).
+    fn drain_pipe(&mut self, pipe: &mut Self::Pipe, stream: &mut Self::Stream)
+    -> io::Result<usize>;
 
     /// Starts to report readiness of `stream`.
     ///

@@ -82,6 +82,13 @@ pub trait Handler: Sized + 'static {
     /// with [`CloseReason::InputOverflow`].
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict;
 
+    /// Bytes have been moved from [`Ctx::side`] to the other side, without passing through here: see
+    /// [`Ctx::splice`](crate::Ctx::splice). Called once for each turn in which some were. The default goes on.
+    fn on_spliced(&mut self, cx: &mut Ctx<'_, Self>, bytes: usize) -> Verdict {
+        let _ = (cx, bytes);
+        Verdict::Continue
+    }
+
     /// The peer has finished its half (FIN); everything before it has been handed over. The default drains: what was
     /// written is still delivered, then the session closes. A handler that still has something to say returns
     /// `Continue` and later `Drain`.
@@ -134,7 +141,7 @@ pub trait Handler: Sized + 'static {
     }
 
     /// The connection asked for with [`Ctx::connect`] could not be made; the session has no back side, and may ask
-    /// again. The default closes, which is counted as [`CloseReason::ConnectFailed`].
+    /// again. A resident is told here too when its connection breaks later. The default closes, which is counted as [`CloseReason::ConnectFailed`].
     fn on_connect_failed(&mut self, cx: &mut Ctx<'_, Self>, error: std::io::Error) -> Verdict {
         let _ = (cx, error);
         Verdict::Close
@@ -164,6 +171,8 @@ pub trait Handler: Sized + 'static {
 pub struct Accepted {
     /// The other end.
     pub peer: PeerAddr,
+    /// This end, if [`Tuning::asks_local_addr`](crate::Tuning::asks_local_addr) is set and the kernel knew.
+    pub local: Option<PeerAddr>,
     /// Which listener of the server it came through, in the order they were given.
     pub listener: usize,
     /// The loop it lives on.
@@ -178,6 +187,16 @@ pub trait Factory: 'static {
 
     /// Makes the handler of a connection that has just been taken on.
     fn make(&mut self, accepted: Accepted) -> Self::Handler;
+
+    /// Makes the loop's residents, once, before it serves: sessions of its own that no connection brought, for work that
+    /// begins here (checks, load, a link to another server). A resident has no front socket; it has timers, messages, jobs, and
+    /// a back socket whenever it has asked for one with [`Ctx::connect`](crate::Ctx::connect). It takes no permit, is not
+    /// counted as live, and closes when the loop has drained. Unlike other sessions it survives its socket: when that breaks,
+    /// `on_connect_failed` tells, and it may connect again. The default is none.
+    fn residents(&mut self, loop_index: usize) -> Vec<Self::Handler> {
+        let _ = loop_index;
+        Vec::new()
+    }
 }
 
 impl<H: Handler, F: FnMut(Accepted) -> H + 'static> Factory for F {

@@ -14,7 +14,7 @@ use crate::outbox::Outbox;
 use crate::telemetry::LoopBoard;
 use polyloop_core::slots::Key;
 use polyloop_core::wheel::{TimerKey, Wheel};
-use polyloop_sys::peer::PeerAddr;
+use polyloop_sys::dial::Dial;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +111,9 @@ pub(crate) struct Hub<H: Handler> {
     /// Results that the loop's inbox has room for: as many jobs may be on their way at once.
     pub(crate) jobs_pending_max: u64,
     /// Where the handler of this callback asked to connect to.
-    pub(crate) connect: Option<PeerAddr>,
+    pub(crate) connect: Option<Dial>,
+    /// Whether it asked to close its back side first.
+    pub(crate) disconnects: bool,
     pub(crate) jobs: u64,
     pub(crate) jobs_pending: u64,
     /// The handlers' timers, one list for each session that has ever set one.

@@ -95,4 +95,7 @@ pub use crate::{
 #[cfg(not(loom))]
 pub use polyloop_core::{admission::WhenFull, runqueue::Class, spread::Spread, wheel::TimerKey};
 #[cfg(not(loom))]
-pub use polyloop_sys::peer::PeerAddr;
+pub use polyloop_sys::{
+    dial::{Dial, KeepAlive, Remote, Vigilance},
+    peer::PeerAddr,
+};

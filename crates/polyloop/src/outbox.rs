@@ -74,6 +74,12 @@ impl Outbox {
         }
     }
 
+    /// Drops what was written to `side` in this callback.
+    pub(crate) fn forget(&mut self, side: Side) {
+        self.runs[side.index()].clear();
+        self.bytes[side.index()] = 0;
+    }
+
     /// Bytes written to `side` in this callback.
     #[inline]
     pub(crate) const fn len(&self, side: Side) -> usize {

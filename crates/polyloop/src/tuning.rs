@@ -31,6 +31,12 @@ pub struct Tuning {
     /// Output kept for one socket above which the session is closed: a handler that writes although it was told to
     /// stop. 16 MiB.
     pub output_max_bytes: usize,
+    /// Pipes that the loop may have open, two descriptors each, for handlers that splice
+    /// ([`Ctx::splice`](crate::Ctx::splice)). Only a session whose peer is slow holds one for longer than a call. 0: everything
+    /// is copied.
+    pub pipes_max: usize,
+    /// Whether [`Accepted::local`](crate::Accepted::local) is asked for: one system call for each connection.
+    pub asks_local_addr: bool,
     /// No byte moved for this long closes a session; `None` keeps it for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a session that is ending waits for its peer to take the rest and to finish.
@@ -49,6 +55,8 @@ impl Default for Tuning {
             timers_max: 1024,
             output_high_bytes: 64 * 1024,
             output_max_bytes: 16 * 1024 * 1024,
+            pipes_max: 0,
+            asks_local_addr: false,
             idle_timeout: Some(Duration::from_secs(600)),
             linger_timeout: Duration::from_secs(30),
         }

@@ -8,7 +8,7 @@ use polyloop::bell::Wake;
 use polyloop::driver::{Driver, Event, Interest, Ready};
 use polyloop::jobs::{Inline, Offload};
 use polyloop::{
-    Accepted, Capacities, Choice, Ctx, Dispatcher, Gate, GateKind, Handler, Input, PeerAddr,
+    Accepted, Capacities, Choice, Ctx, Dial, Dispatcher, Gate, GateKind, Handler, Input, PeerAddr,
     Spreading, Token, Tuning, Turn, Verdict, WhenFull, wire,
 };
 use polyloop_sys::counting::{CountingAllocator, allocations_of_thread, live_bytes};
@@ -54,6 +54,7 @@ impl Wake for NoWaker {
 impl Driver for Prepared {
     type Stream = std::num::NonZeroU32; // four bytes, as a descriptor
     type Listener = ();
+    type Pipe = ();
 
     fn now(&mut self) -> u64 {
         self.now_ns += 1_000;
@@ -102,7 +103,27 @@ impl Driver for Prepared {
         ))
     }
 
-    fn connect(&mut self, _: &PeerAddr) -> io::Result<Self::Stream> {
+    fn connect(&mut self, _: &Dial) -> io::Result<Self::Stream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn local_addr(&mut self, _: &Self::Stream) -> io::Result<PeerAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn open_pipe(&mut self, _: usize) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn pipe_len((): &()) -> usize {
+        0
+    }
+
+    fn fill_pipe(&mut self, (): &mut (), _: &mut Self::Stream, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn drain_pipe(&mut self, (): &mut (), _: &mut Self::Stream) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

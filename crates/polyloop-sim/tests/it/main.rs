@@ -9,6 +9,7 @@
 //! | `life` | deadlines, timers, drain, stop, panics, the cap |
 //! | `many` | several loops: hand-overs, drain and stop of all of them |
 //! | `proxy` | sessions with two sockets: halves, back-pressure across, connections never made |
+//! | `residents` | sessions that a loop makes for itself, and connections that a handler gives up |
 //! | `talk` | messages, offloaded jobs, connections that a handler makes |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
@@ -19,6 +20,7 @@ mod flow;
 mod life;
 mod many;
 mod proxy;
+mod residents;
 mod sweep;
 mod talk;
 

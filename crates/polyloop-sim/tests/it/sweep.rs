@@ -187,6 +187,7 @@ fn run_relay(seed: u64) -> u64 {
     let faults = Faults::draw(&mut random);
     let world = World::with_faults(random.next(), faults);
     let mut tuning = || Tuning {
+        pipes_max: random.below(4),
         read_bytes_max: 4096 << random.below(4),
         output_high_bytes: 1024 << random.below(6),
         events_max: 1 + random.below(64),
@@ -194,6 +195,7 @@ fn run_relay(seed: u64) -> u64 {
         ..Tuning::default()
     };
     let (front_tuning, back_tuning) = (tuning(), tuning());
+    let splices = random.once_in(2);
     let mut back = server(&world, 1 + random.below(2), &back_tuning, |_| {
         |_: Accepted| Echo
     });
@@ -204,7 +206,8 @@ fn run_relay(seed: u64) -> u64 {
         .collect();
     let mut front = server(&world, 1 + random.below(2), &front_tuning, move |_| {
         let mut targets = targets.clone().into_iter().cycle();
-        move |_: Accepted| Relay::new(targets.next().unwrap_or_else(|| address(0)))
+        let make = if splices { Relay::splicing } else { Relay::new };
+        move |_: Accepted| make(targets.next().unwrap_or_else(|| address(0)))
     });
     let listeners = front.listeners().to_vec();
     let mut talkers: Vec<Talker> = Vec::new();
@@ -245,6 +248,8 @@ fn run_relay(seed: u64) -> u64 {
     }
     assert_at_rest(&mut front, &world);
     assert_at_rest(&mut back, &world);
+    drop((front, back));
+    assert_eq!(world.pipes(), 0, "pipes open");
     world.trace()
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
+use crate::dial::KeepAlive;
 use crate::listener::{ListenOptions, Listener, listen_group};
 use crate::testing::{readable, writable};
 
@@ -23,7 +24,7 @@ fn listener() -> (Listener, SocketAddr) {
 /// Both ends of one TCP connection: who connected, who accepted.
 fn connected() -> (Stream, Stream) {
     let (listener, addr) = listener();
-    let client = Stream::connect(&addr.into()).unwrap();
+    let client = Stream::dial(&addr.into()).unwrap();
     readable(&[&listener]);
     let (server, peer) = listener.accept().unwrap();
     writable(&client);
@@ -141,8 +142,8 @@ fn a_refused_connect_is_told_by_the_socket() {
         Err(error) => error.kind(),
     };
     assert_eq!(kind, ErrorKind::ConnectionRefused);
-    let error = Stream::connect(&PeerAddr::Unix).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    // A unix peer has no name: its address is port 0 of nobody, where nobody listens.
+    assert_eq!(Dial::from(PeerAddr::Unix).port(), Some(0));
 }
 
 #[test]
@@ -174,19 +175,58 @@ fn silent_peers_can_be_given_up() {
     // Goal: the settings arrive. Method: read them back; and a unix socket refuses them without harm.
     let (client, _server) = connected();
     let (idle, interval) = (Duration::from_secs(60), Duration::from_secs(10));
-    client.set_keepalive(idle, interval, 6).unwrap();
-    client.set_user_timeout(30_000).unwrap();
+    let vigilance = |idle| Vigilance {
+        keep_alive: Some(KeepAlive {
+            idle,
+            interval,
+            count: 6,
+        }),
+        user_timeout: Some(Duration::from_secs(30)),
+    };
+    client.set_vigilance(&vigilance(idle)).unwrap();
     assert!(sockopt::socket_keepalive(&client).unwrap());
     assert_eq!(sockopt::tcp_keepidle(&client).unwrap(), idle);
     assert_eq!(sockopt::tcp_keepintvl(&client).unwrap(), interval);
     assert_eq!(sockopt::tcp_keepcnt(&client).unwrap(), 6);
     assert_eq!(sockopt::tcp_user_timeout(&client).unwrap(), 30_000);
-    assert!(
-        client
-            .set_keepalive(Duration::from_secs(40_000), interval, 6)
-            .is_err()
-    );
+    let too_long = Duration::from_secs(40_000);
+    assert!(client.set_vigilance(&vigilance(too_long)).is_err());
     let (left, _right) = Stream::pair().unwrap();
-    assert!(left.set_keepalive(idle, interval, 6).is_err());
-    assert!(left.set_user_timeout(30_000).is_err());
+    assert!(left.set_vigilance(&vigilance(idle)).is_err());
+    left.set_vigilance(&Vigilance::default()).unwrap();
+}
+
+#[test]
+fn a_connection_comes_from_where_it_was_told_to() {
+    // Goal: source address, with and without a port, and options reach the kernel. Method: dial from another loopback address,
+    // twice without a port and once with one that is known to be free.
+    let (listener, addr) = listener();
+    let from: SocketAddr = "127.0.0.77:0".parse().unwrap();
+    let mut ports = Vec::new();
+    for _ in 0..2 {
+        let mut dial = Dial::from(addr);
+        dial.from = Some(from);
+        dial.vigilance.user_timeout = Some(Duration::from_secs(7));
+        let stream = Stream::dial(&dial).unwrap();
+        readable(&[&listener]);
+        let (_server, peer) = listener.accept().unwrap();
+        assert_eq!(peer.ip(), Some(from.ip()));
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 7_000);
+        assert_eq!(peer, stream.local_addr().unwrap());
+        ports.push(peer.port().unwrap());
+        stream.set_abort_on_close().unwrap();
+    }
+    let mut dial = Dial::from(addr);
+    dial.from = Some(SocketAddr::new(from.ip(), ports[0]));
+    let stream = Stream::dial(&dial).unwrap();
+    assert_eq!(stream.local_addr().unwrap().port(), Some(ports[0]));
+    // The same four numbers again cannot be had while that one stands.
+    let error = Stream::dial(&dial).unwrap_err();
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+        ),
+        "{error}"
+    );
 }

@@ -13,7 +13,7 @@ use crate::handler::{Factory, Handler, Verdict};
 use crate::telemetry::Callback;
 use crate::token::{Side, Token};
 use polyloop_core::wheel::TimerKey;
-use polyloop_sys::peer::PeerAddr;
+use polyloop_sys::dial::Dial;
 use std::io;
 
 impl<D: Driver, F: Factory> Dispatcher<D, F> {
@@ -38,6 +38,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let mut cx = Ctx {
             hub: &mut self.hub,
             state: &mut session.state,
+            has_front: session.stream.is_some(),
             back: session.back.as_mut().map(|back| &mut back.leg),
             key,
             side,
@@ -61,8 +62,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// buffer are the input that output may lie in.
     #[inline]
     pub(super) fn after_call(&mut self, key: Key, input_len: usize) {
-        if let Some(to) = self.hub.connect.take() {
-            self.start_connect(key, to);
+        if self.hub.disconnects {
+            self.hub.disconnects = false;
+            self.drop_back(key, true);
+        }
+        if let Some(dial) = self.hub.connect.take() {
+            self.start_connect(key, &dial);
         }
         if self.hub.outbox.len(Side::Front) > 0 {
             self.send_outbox(key, Side::Front, input_len);
@@ -123,6 +128,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.board.numbers.handler_panics.add(1);
         self.hub.outbox.finish();
         self.hub.connect = None;
+        self.hub.disconnects = false;
         self.close(key, CloseReason::HandlerPanicked);
     }
 
@@ -186,8 +192,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Starts the connection that a handler asked for. A failure is told in a later turn: a handler that tries the
     /// next address at once must not recurse through us.
-    fn start_connect(&mut self, key: Key, to: PeerAddr) {
-        let made = self.driver.connect(&to).and_then(|mut stream| {
+    fn start_connect(&mut self, key: Key, dial: &Dial) {
+        let made = self.driver.connect(dial).and_then(|mut stream| {
             let token = Token::session(key, Side::Back);
             match self
                 .driver
@@ -216,6 +222,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 session.back = Some(Box::new(Back {
                     leg: Leg::new(flags),
                     stream,
+                    pipes: [None, None],
                 }));
             }
             Err(error) => self.note_connect_failure(key, error),
@@ -224,7 +231,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Remembers a failure until it can be told. Until then the session may not ask for another connection, or it would
     /// be told of the wrong one.
-    fn note_connect_failure(&mut self, key: Key, error: io::Error) {
+    pub(super) fn note_connect_failure(&mut self, key: Key, error: io::Error) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.state.flags.set(SessionFlags::OWED_FAILURE);
             self.connect_failures.push_back((key, error));
@@ -258,7 +265,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             None => back.leg.flags.clear(LegFlags::TROUBLED),
             Some(error) => {
-                self.drop_back(key);
+                self.drop_back(key, false);
                 self.note_connect_failure(key, error);
             }
         }

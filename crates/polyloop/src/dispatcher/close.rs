@@ -2,7 +2,6 @@
 
 use super::session::{Back, Leg, LegFlags, NO_TIMERS, Session, SessionFlags, SessionState};
 use super::{Dispatcher, Key};
-use crate::blocks::Chain;
 use crate::close::CloseReason;
 use crate::driver::{Driver, Interest};
 use crate::guard::guarded;
@@ -28,8 +27,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         listener: usize,
         is_admin: bool,
     ) -> bool {
+        let local = if self.tuning.asks_local_addr {
+            self.driver.local_addr(&stream).ok()
+        } else {
+            None
+        };
         let accepted = Accepted {
             peer,
+            local,
             listener,
             loop_index: self.hub.index,
         };
@@ -42,9 +47,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.board.beat.leave();
         let Ok((handler, class)) = made else {
             self.board.numbers.handler_panics.add(1);
-            return self.turn_away(stream, CloseReason::HandlerPanicked);
+            return self.turn_away(Some(stream), CloseReason::HandlerPanicked);
         };
-        let session = self.new_session(stream, peer, handler, class, is_admin);
+        let flags = if is_admin {
+            SessionFlags::ADMIN
+        } else {
+            SessionFlags::default()
+        };
+        let session = self.new_session(Some(stream), peer, handler, class, flags);
         let key = match self.sessions.insert(session) {
             Ok(key) => key,
             Err(Session {
@@ -55,11 +65,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
         };
         let token = Token::session(key, Side::Front);
-        if let Some(session) = self.sessions.get_mut(key) {
-            if let Err(error) = self
-                .driver
-                .register(&mut session.stream, token, Interest::Read)
-            {
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Some(stream) = &mut session.stream
+        {
+            if let Err(error) = self.driver.register(stream, token, Interest::Read) {
                 let errno = error.raw_os_error().unwrap_or(0);
                 if let Some(Session {
                     stream, handler, ..
@@ -82,17 +91,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     fn new_session(
         &self,
-        stream: D::Stream,
+        stream: Option<D::Stream>,
         peer: PeerAddr,
         handler: F::Handler,
         class: Class,
-        is_admin: bool,
-    ) -> Session<D::Stream, F::Handler> {
-        let flags = if is_admin {
-            SessionFlags::ADMIN
-        } else {
-            SessionFlags::default()
-        };
+        flags: SessionFlags,
+    ) -> Session<D::Stream, D::Pipe, F::Handler> {
         let state = SessionState {
             bytes_in: 0,
             bytes_out: 0,
@@ -114,15 +118,68 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
+    /// Makes the sessions that the loop has of its own.
+    pub(super) fn open_residents(&mut self) {
+        let index = self.hub.index;
+        let Ok(handlers) = guarded(|| self.factory.residents(index)) else {
+            self.board.numbers.handler_panics.add(1);
+            return;
+        };
+        for handler in handlers {
+            let session = self.new_session(
+                None,
+                PeerAddr::Unix,
+                handler,
+                Class::Normal,
+                SessionFlags::RESIDENT,
+            );
+            match self.sessions.insert(session) {
+                Ok(key) => {
+                    self.residents += 1;
+                    self.board.numbers.opened.add(1);
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.state.idle_ms = 0;
+                    }
+                    self.call(key, Side::Back, Callback::Open, |handler, cx| {
+                        handler.on_open(cx)
+                    });
+                }
+                Err(Session { handler, .. }) => self.drop_guarded(handler),
+            }
+        }
+    }
+
+    /// A socket of a session broke, by `error`: that ends the session, unless it is a resident, which may connect again.
+    pub(super) fn break_leg(
+        &mut self,
+        key: Key,
+        side: Side,
+        reason: CloseReason,
+        error: std::io::Error,
+    ) {
+        let is_resident = self.sessions.get(key).is_some_and(|session| {
+            let flags = session.state.flags;
+            flags.has(SessionFlags::RESIDENT) && !flags.has(SessionFlags::ENDING)
+        });
+        if is_resident && side == Side::Back {
+            self.drop_back(key, true);
+            self.note_connect_failure(key, error);
+        } else {
+            self.close(key, reason);
+        }
+    }
+
     /// A connection that did not become a session.
-    fn turn_away(&mut self, stream: D::Stream, reason: CloseReason) -> bool {
-        self.driver.close_stream(stream, false);
+    fn turn_away(&mut self, stream: Option<D::Stream>, reason: CloseReason) -> bool {
+        if let Some(stream) = stream {
+            self.driver.close_stream(stream, false);
+        }
         self.board.closes[reason.index()].add(1);
         false
     }
 
     fn publish_live(&self) {
-        let admin = self.acceptor.admin_live as u64;
+        let admin = (self.acceptor.admin_live + self.residents) as u64;
         self.board
             .numbers
             .live
@@ -175,7 +232,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             let Some((leg, stream)) = session.socket_mut(side) else {
                 continue;
             };
-            let waits = leg.output != Chain::EMPTY || leg.flags.has(LegFlags::CONNECTING);
+            let waits = leg.has_output() || leg.flags.has(LegFlags::CONNECTING);
             if !leg.flags.has(LegFlags::FIN_WANTED) || waits {
                 continue;
             }
@@ -197,8 +254,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Drops a back side that could not be connected, with what was written to it.
-    pub(super) fn drop_back(&mut self, key: Key) {
+    /// Drops a back side that could not be connected or is not wanted any more, with what was written to it.
+    pub(super) fn drop_back(&mut self, key: Key, aborts: bool) {
         let Some(mut back) = self
             .sessions
             .get_mut(key)
@@ -208,12 +265,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         self.hub.blocks.drop_chain(&mut back.leg.output);
         self.hub.blocks.drop_chain(&mut back.leg.kept);
-        self.driver.close_stream(back.stream, false);
+        self.driver.close_stream(back.stream, aborts);
+        for pipe in back.pipes.into_iter().flatten() {
+            self.pipes.drop_pipe(pipe);
+        }
         // The front was held by the output that is gone; from now on its own is what holds it.
         let high = self.tuning.output_high_bytes;
         if let Some(session) = self.sessions.get_mut(key)
             && self.hub.blocks.len(session.state.front.output) < high
         {
+            session.state.front.flags.clear(LegFlags::PIPED);
             session.state.front.go_on(LegFlags::HELD);
             self.queue_if_due(key);
         }
@@ -234,13 +295,25 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.board.closes[reason.index()].add(1);
         self.hub.cancel_all(&mut state);
         let has_peer = back.is_some();
-        self.close_leg(&mut state.front, stream, has_peer, reason);
+        let is_resident = stream.is_none();
+        if let Some(stream) = stream {
+            self.close_leg(&mut state.front, stream, has_peer, reason);
+        }
         if let Some(back) = back {
-            let Back { mut leg, stream } = *back;
+            let Back {
+                mut leg,
+                stream,
+                pipes,
+            } = *back;
             self.close_leg(&mut leg, stream, true, reason);
+            for pipe in pipes.into_iter().flatten() {
+                self.pipes.drop_pipe(pipe);
+            }
         }
         self.progress = true;
-        if state.flags.has(SessionFlags::ADMIN) {
+        if is_resident {
+            self.residents -= 1;
+        } else if state.flags.has(SessionFlags::ADMIN) {
             self.acceptor.admin_live -= 1;
         } else {
             self.acceptor.release_permit();
@@ -277,7 +350,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// count too.
     pub(super) fn close_all(&mut self, reason: CloseReason) -> usize {
         self.post.refuse_handed();
-        let mut closed = self.sessions.len() as usize - self.acceptor.admin_live;
+        let mut closed = self.sessions.len() as usize - self.acceptor.admin_live - self.residents;
         while self.take_handed() {
             closed += 1;
         }
@@ -302,7 +375,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             let Some(session) = self.sessions.get(key) else {
                 continue;
             };
-            if session.state.flags.has(SessionFlags::ADMIN) {
+            let exempt = SessionFlags::ADMIN.with(SessionFlags::RESIDENT);
+            if session.state.flags.has(exempt) {
                 continue;
             }
             let idle_ms = now_ms.wrapping_sub(session.state.active_ms);
@@ -329,7 +403,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 /// A FIN says "that was all". It would be a lie where output is dropped, where the handler did not get to its end, and
 /// where the other socket of the session broke, unless this one has been sent its FIN before: then what it got was whole.
 fn is_cut_short(leg: &Leg, has_peer: bool, reason: CloseReason) -> bool {
-    if reason == CloseReason::HandlerAborted || !leg.output.is_empty() {
+    if reason == CloseReason::HandlerAborted || leg.has_output() {
         return true;
     }
     let broke = match reason {

@@ -21,7 +21,7 @@ const SAMPLE_EVERY: u32 = 64;
 const INTERRUPTS_MAX: u32 = 8;
 
 /// Where a session's reading of one turn stands.
-struct Pass {
+pub(super) struct Pass {
     /// Bytes that it may still read.
     budget: usize,
     interrupts: u32,
@@ -29,8 +29,19 @@ struct Pass {
     owes_batch_end: bool,
 }
 
+impl Pass {
+    /// A pass that reads nothing.
+    pub(super) const fn empty() -> Self {
+        Self {
+            budget: 0,
+            interrupts: 0,
+            owes_batch_end: false,
+        }
+    }
+}
+
 /// What one read came to.
-enum Step {
+pub(super) enum Step {
     /// Read on, there may be more.
     More,
     /// Nothing more now: drained, stopped, or over its budget.
@@ -115,7 +126,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         match self.driver.take_error(stream) {
             Ok(None) => true,
             Ok(Some(error)) | Err(error) => {
-                self.close(key, close_reason(&error));
+                self.break_leg(key, side, close_reason(&error), error);
                 false
             }
         }
@@ -123,6 +134,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Reads one side until it is drained, stopped, or over its bytes of this turn.
     fn read_leg(&mut self, key: Key, side: Side) {
+        if self.can_splice(key, side) && self.splice_leg(key, side) {
+            return;
+        }
         let mut pass = Pass {
             budget: self.tuning.read_bytes_max,
             interrupts: 0,
@@ -230,6 +244,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let mut cx = Ctx {
             hub: &mut self.hub,
             state: &mut session.state,
+            has_front: session.stream.is_some(),
             back: session.back.as_mut().map(|back| &mut back.leg),
             key,
             side,
@@ -295,7 +310,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// The peer's FIN. What the handler had left of the input before it (`kept` bytes) stays left.
-    fn end_of_input(&mut self, key: Key, side: Side, kept: usize, pass: &mut Pass) -> Step {
+    pub(super) fn end_of_input(
+        &mut self,
+        key: Key,
+        side: Side,
+        kept: usize,
+        pass: &mut Pass,
+    ) -> Step {
         self.progress = true;
         let owed = self.sessions.get(key).and_then(|session| session.leg(side));
         if kept > 0 && owed.is_some_and(|leg| leg.flags.has(LegFlags::AGAIN)) {
@@ -331,7 +352,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         Step::Over
     }
 
-    fn read_failed(
+    pub(super) fn read_failed(
         &mut self,
         key: Key,
         side: Side,
@@ -358,11 +379,19 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 Step::Enough
             }
             IoAction::Close(blame) => {
-                self.close(key, reason_of(blame, error));
+                self.break_leg(key, side, reason_of(blame, error), copy_of(error));
                 Step::Over
             }
         }
     }
+}
+
+/// Errors are not `Clone`; those of the kernel are a number.
+pub(super) fn copy_of(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(
+        || io::Error::from(error.kind()),
+        io::Error::from_raw_os_error,
+    )
 }
 
 /// The close reason of an error that a socket had kept for us.

@@ -77,6 +77,10 @@ flags! {
     /// Input that the handler left is to be handed over again, even without new bytes: it yielded, or reading goes on
     /// after a stop.
     AGAIN = 13,
+    /// What comes is to be moved to the other side without copying.
+    SPLICING = 14,
+    /// Output of this side lies in a pipe that the session holds; it goes before what is kept.
+    PIPED = 15,
 }
 
 flags! {
@@ -96,6 +100,8 @@ flags! {
     ADMIN = 5,
     /// A connection that it asked for has failed, and it has not been told yet.
     OWED_FAILURE = 6,
+    /// It was made by the loop itself, not for a connection: it has no front, takes no permit, and does not hold up a drain.
+    RESIDENT = 7,
 }
 
 impl SessionFlags {
@@ -138,8 +144,14 @@ impl Leg {
     #[inline]
     pub(crate) const fn is_flushable(&self) -> bool {
         self.flags.has(LegFlags::WRITABLE)
-            && !self.output.is_empty()
+            && self.has_output()
             && !self.flags.has(LegFlags::CONNECTING)
+    }
+
+    /// Whether something is still to be written, from blocks or from a pipe.
+    #[inline]
+    pub(crate) const fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.flags.has(LegFlags::PIPED)
     }
 
     /// Whether left input is to be handed over again, and may be.
@@ -196,26 +208,29 @@ pub(crate) const NO_TIMERS: u32 = u32::MAX;
 
 /// The second socket of a session.
 #[derive(Debug)]
-pub(crate) struct Back<S> {
+pub(crate) struct Back<S, P> {
     pub(crate) leg: Leg,
     pub(crate) stream: S,
+    /// Pipes that could not be drained, by the side that their bytes are for.
+    pub(crate) pipes: [Option<Box<P>>; 2],
 }
 
 /// A session in its slot.
 #[derive(Debug)]
-pub(crate) struct Session<S, H> {
+pub(crate) struct Session<S, P, H> {
     pub(crate) state: SessionState,
-    pub(crate) stream: S,
-    pub(crate) back: Option<Box<Back<S>>>,
+    /// The front's socket; a resident has none.
+    pub(crate) stream: Option<S>,
+    pub(crate) back: Option<Box<Back<S, P>>>,
     pub(crate) handler: H,
 }
 
-impl<S, H> Session<S, H> {
+impl<S, P, H> Session<S, P, H> {
     /// The leg of a side that exists.
     #[inline]
     pub(crate) fn leg(&self, side: Side) -> Option<&Leg> {
         match side {
-            Side::Front => Some(&self.state.front),
+            Side::Front => self.stream.is_some().then_some(&self.state.front),
             Side::Back => self.back.as_ref().map(|back| &back.leg),
         }
     }
@@ -223,7 +238,7 @@ impl<S, H> Session<S, H> {
     #[inline]
     pub(crate) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
         match side {
-            Side::Front => Some(&mut self.state.front),
+            Side::Front => self.stream.is_some().then_some(&mut self.state.front),
             Side::Back => self.back.as_mut().map(|back| &mut back.leg),
         }
     }
@@ -232,7 +247,10 @@ impl<S, H> Session<S, H> {
     #[inline]
     pub(crate) fn socket_mut(&mut self, side: Side) -> Option<(&mut Leg, &mut S)> {
         match side {
-            Side::Front => Some((&mut self.state.front, &mut self.stream)),
+            Side::Front => self
+                .stream
+                .as_mut()
+                .map(|stream| (&mut self.state.front, stream)),
             Side::Back => self
                 .back
                 .as_mut()
@@ -244,10 +262,10 @@ impl<S, H> Session<S, H> {
     /// (Were a full output to stop both, two peers that each wait for us to read would wait for ever.)
     #[inline]
     pub(crate) fn feeder(&self, side: Side) -> Side {
-        if self.back.is_some() {
-            side.other()
-        } else {
-            Side::Front
+        match (&self.stream, &self.back) {
+            (Some(_), Some(_)) => side.other(),
+            (Some(_), None) => Side::Front,
+            (None, _) => Side::Back,
         }
     }
 
@@ -257,16 +275,17 @@ impl<S, H> Session<S, H> {
         let is_leg_over = |leg: &Leg| {
             // A connection that never stood owes nothing to anybody.
             leg.flags.has(LegFlags::CONNECTING)
-                || leg.output.is_empty() && (!is_draining || leg.flags.has(LegFlags::FIN_IN))
+                || !leg.has_output() && (!is_draining || leg.flags.has(LegFlags::FIN_IN))
         };
         self.state.flags.has(SessionFlags::ENDING)
-            && is_leg_over(&self.state.front)
+            && (self.stream.is_none() || is_leg_over(&self.state.front))
             && self.back.as_ref().is_none_or(|back| is_leg_over(&back.leg))
     }
 
     /// Whether the run queue should have it.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.state.front.has_work() || self.back.as_ref().is_some_and(|back| back.leg.has_work())
+        self.stream.is_some() && self.state.front.has_work()
+            || self.back.as_ref().is_some_and(|back| back.leg.has_work())
     }
 }

@@ -3,8 +3,8 @@
 //! Above the watermark the side that feeds the output is no longer read; below half of it, it is read again and the
 //! handler told. Above the hard bound the session is closed: its handler does not listen.
 
-use super::ready::reason_of;
-use super::session::{LegFlags, SessionFlags};
+use super::ready::{copy_of, reason_of};
+use super::session::{Leg, LegFlags, SessionFlags};
 use super::{Dispatcher, Key};
 use crate::close::CloseReason;
 use crate::driver::{Driver, Interest, SLICES_MAX};
@@ -46,7 +46,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some((leg, stream)) = session.socket_mut(side) else {
             return;
         };
-        let waits = LegFlags::BLOCKED.with(LegFlags::CONNECTING);
+        let waits = LegFlags::BLOCKED
+            .with(LegFlags::CONNECTING)
+            .with(LegFlags::PIPED);
         if self.defers_output || !leg.output.is_empty() || leg.flags.has(waits) {
             self.keep_outbox(key, side, input_len, 0);
             return;
@@ -117,7 +119,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 self.keep_outbox(key, side, input_len, 0);
                 self.list_flush(key);
             }
-            IoAction::Close(blame) => self.close(key, reason_of(blame, error)),
+            IoAction::Close(blame) => {
+                self.break_leg(key, side, reason_of(blame, error), copy_of(error));
+            }
         }
     }
 
@@ -175,7 +179,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// The kernel takes no more: wait to be told. The first time, the poll has to be asked to tell.
-    fn block(&mut self, key: Key, side: Side) {
+    pub(super) fn block(&mut self, key: Key, side: Side) {
         self.board.numbers.writes_short.add(1);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -202,6 +206,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Writes kept output of one side as far as the kernel takes it, then looks at the watermarks and at what waited
     /// for the output to be empty.
     pub(super) fn flush_leg(&mut self, key: Key, side: Side) {
+        let is_piped = |leg: &Leg| leg.flags.has(LegFlags::PIPED);
+        let leg = self.sessions.get(key).and_then(|session| session.leg(side));
+        if leg.is_some_and(is_piped) && !self.flush_pipe(key, side) {
+            return;
+        }
         for _ in 0..FLUSH_WRITES_MAX {
             let Some(session) = self.sessions.get_mut(key) else {
                 return;
@@ -237,7 +246,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     }
                     IoAction::Retry => {}
                     IoAction::Close(blame) => {
-                        self.close(key, reason_of(blame, &error));
+                        self.break_leg(key, side, reason_of(blame, &error), error);
                         return;
                     }
                 },

@@ -8,8 +8,10 @@ use crate::bell::Wake;
 use crate::token::Token;
 use mio::unix::SourceFd;
 use polyloop_sys::clock::monotonic_ns;
+use polyloop_sys::dial::Dial;
 use polyloop_sys::listener::Listener;
 use polyloop_sys::peer::PeerAddr;
+use polyloop_sys::pipe::Pipe;
 use polyloop_sys::stream::Stream;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
@@ -75,6 +77,7 @@ impl MioDriver {
 impl Driver for MioDriver {
     type Stream = Stream;
     type Listener = Listener;
+    type Pipe = Pipe;
 
     fn now(&mut self) -> u64 {
         monotonic_ns()
@@ -126,8 +129,31 @@ impl Driver for MioDriver {
         listener.accept()
     }
 
-    fn connect(&mut self, to: &PeerAddr) -> io::Result<Stream> {
-        Stream::connect(to)
+    fn connect(&mut self, dial: &Dial) -> io::Result<Stream> {
+        Stream::dial(dial)
+    }
+
+    fn local_addr(&mut self, stream: &Stream) -> io::Result<PeerAddr> {
+        stream.local_addr()
+    }
+
+    fn open_pipe(&mut self, capacity_bytes: usize) -> io::Result<Pipe> {
+        Pipe::open(capacity_bytes)
+    }
+
+    #[inline]
+    fn pipe_len(pipe: &Pipe) -> usize {
+        pipe.held_bytes()
+    }
+
+    #[inline]
+    fn fill_pipe(&mut self, pipe: &mut Pipe, stream: &mut Stream, max: usize) -> io::Result<usize> {
+        pipe.fill_from(stream, max)
+    }
+
+    #[inline]
+    fn drain_pipe(&mut self, pipe: &mut Pipe, stream: &mut Stream) -> io::Result<usize> {
+        pipe.drain_to(stream, false)
     }
 
     fn register(

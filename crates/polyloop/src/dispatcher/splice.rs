@@ -1,0 +1,291 @@
+//! Moving bytes from one socket of a session to the other without copying them: see [`Ctx::splice`](crate::Ctx::splice).
+//!
+//! ```text
+//!   from --fill--> pipe --drain--> to        the pipe is borrowed from the loop, and given back empty
+//!                   |
+//!                   +-- `to` has no room: the session keeps the pipe, `from` is held, and the flush drains it first
+//! ```
+//!
+//! The one idea: a pipe belongs to the loop like its read buffer does; only a session whose peer is slow holds one. Where no
+//! pipe can be had the bytes are copied as usual, so that splicing never fails, it only does not help.
+//!
+//! Order: bytes in a pipe come before the kept output of the same leg, which is empty whenever a pipe is filled, and after
+//! nothing. Deliberately absent: when to splice; the handler knows its traffic.
+
+use super::session::{LegFlags, SessionFlags};
+use super::{Dispatcher, Key};
+use crate::driver::Driver;
+use crate::handler::{Factory, Handler};
+use crate::telemetry::Callback;
+use crate::token::Side;
+use polyloop_core::errno::{IoAction, write_action};
+use std::io;
+
+/// Bytes spliced for one direction of a session in one turn. The kernel moves pages, so a turn's worth costs about what
+/// copying a sixteenth of it does.
+const SPLICE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Room asked for in a pipe: fewer, larger moves than with the kernel's 64 KiB.
+const PIPE_BYTES: usize = 512 * 1024;
+
+/// Empty pipes kept at hand.
+const FREE_KEPT: usize = 16;
+
+/// The pipes of one loop.
+#[derive(Debug)]
+pub(crate) struct Pipes<P> {
+    free: Vec<Box<P>>,
+    open: usize,
+    open_max: usize,
+}
+
+impl<P> Pipes<P> {
+    pub(crate) const fn new(open_max: usize) -> Self {
+        Self {
+            free: Vec::new(),
+            open: 0,
+            open_max,
+        }
+    }
+
+    /// How many are open.
+    pub(crate) const fn open(&self) -> usize {
+        self.open
+    }
+
+    fn take<D: Driver<Pipe = P>>(&mut self, driver: &mut D) -> Option<Box<P>> {
+        if let Some(pipe) = self.free.pop() {
+            return Some(pipe);
+        }
+        if self.open >= self.open_max {
+            return None;
+        }
+        let pipe = driver.open_pipe(PIPE_BYTES).ok()?;
+        self.open += 1;
+        Some(Box::new(pipe))
+    }
+
+    /// Takes an empty pipe back.
+    fn put(&mut self, pipe: Box<P>) {
+        if self.free.len() < FREE_KEPT {
+            self.free.push(pipe);
+        } else {
+            self.drop_pipe(pipe);
+        }
+    }
+
+    /// Closes a pipe, with whatever is in it.
+    pub(super) fn drop_pipe(&mut self, pipe: Box<P>) {
+        self.open -= 1;
+        drop(pipe);
+    }
+}
+
+/// How draining a pipe ended.
+enum Drained {
+    /// It is empty.
+    Empty,
+    /// The socket takes no more for now.
+    Blocked,
+    /// The socket is broken; the session is gone.
+    Broken,
+}
+
+impl<D: Driver, F: Factory> Dispatcher<D, F> {
+    /// Whether the input of `side` can be spliced now: it is asked for, and nothing else is on its way to the other side.
+    #[inline]
+    pub(super) fn can_splice(&self, key: Key, side: Side) -> bool {
+        let Some(session) = self.sessions.get(key) else {
+            return false;
+        };
+        let wants = session
+            .leg(side)
+            .is_some_and(|leg| leg.flags.has(LegFlags::SPLICING) && leg.kept.is_empty());
+        let waits = LegFlags::CONNECTING.with(LegFlags::PIPED);
+        wants
+            && !session.state.flags.has(SessionFlags::ENDING)
+            && session
+                .leg(side.other())
+                .is_some_and(|to| to.output.is_empty() && !to.flags.has(waits))
+    }
+
+    /// Splices from one side to the other until nothing comes, nothing goes, or the turn's share is used up. Returns `false`
+    /// when there is no pipe: then the bytes have to be copied.
+    pub(super) fn splice_leg(&mut self, key: Key, side: Side) -> bool {
+        let mut moved = 0;
+        while moved < SPLICE_BYTES_MAX {
+            let is_readable = self
+                .sessions
+                .get(key)
+                .and_then(|session| session.leg(side))
+                .is_some_and(|leg| leg.is_readable());
+            if !is_readable {
+                break;
+            }
+            let Some(pipe) = self.pipes.take(&mut self.driver) else {
+                self.board.numbers.pipes_refused.add(1);
+                self.tell_spliced(key, side, moved);
+                return false;
+            };
+            match self.fill_and_drain(key, side, pipe) {
+                Some(count) => moved += count,
+                None => break,
+            }
+        }
+        if moved >= SPLICE_BYTES_MAX {
+            self.board.numbers.budget_bytes.add(1);
+        }
+        self.tell_spliced(key, side, moved);
+        true
+    }
+
+    fn tell_spliced(&mut self, key: Key, side: Side, moved: usize) {
+        if moved > 0 {
+            self.call(key, side, Callback::Data, |handler, cx| {
+                handler.on_spliced(cx, moved)
+            });
+        }
+    }
+
+    /// One move through an empty pipe. Returns how much was taken in, or `None` when there is no more to do now.
+    fn fill_and_drain(&mut self, key: Key, side: Side, mut pipe: Box<D::Pipe>) -> Option<usize> {
+        let now_ms = self.hub.now_ms() as u32;
+        let (_, stream) = self.sessions.get_mut(key)?.socket_mut(side)?;
+        let filled = self.driver.fill_pipe(&mut pipe, stream, SPLICE_BYTES_MAX);
+        self.board.numbers.reads.add(1);
+        let count = match filled {
+            Ok(0) => {
+                self.pipes.put(pipe);
+                self.end_of_spliced(key, side);
+                return None;
+            }
+            Ok(count) => count,
+            Err(error) => {
+                self.pipes.put(pipe);
+                self.fill_failed(key, side, &error);
+                return None;
+            }
+        };
+        self.progress = true;
+        self.board.numbers.bytes_in.add(count as u64);
+        self.board.numbers.bytes_spliced.add(count as u64);
+        let session = self.sessions.get_mut(key)?;
+        session.state.bytes_in += count as u64;
+        session.state.active_ms = now_ms;
+        match self.drain_pipe(key, side.other(), &mut pipe) {
+            Drained::Empty => {
+                self.pipes.put(pipe);
+                Some(count)
+            }
+            Drained::Broken => {
+                self.pipes.drop_pipe(pipe);
+                None
+            }
+            Drained::Blocked => {
+                self.keep_pipe(key, side, pipe);
+                None
+            }
+        }
+    }
+
+    /// Drains a pipe into a side as far as that takes it.
+    fn drain_pipe(&mut self, key: Key, side: Side, pipe: &mut D::Pipe) -> Drained {
+        while D::pipe_len(pipe) > 0 {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return Drained::Broken;
+            };
+            let Some((_, stream)) = session.socket_mut(side) else {
+                return Drained::Broken;
+            };
+            let drained = self.driver.drain_pipe(pipe, stream);
+            self.board.numbers.writes.add(1);
+            match drained {
+                // Nothing taken of something offered: as good as no room.
+                Ok(0) => return Drained::Blocked,
+                Ok(count) => {
+                    session.state.bytes_out += count as u64;
+                    session.state.active_ms = self.hub.now_ms() as u32;
+                    self.board.numbers.bytes_out.add(count as u64);
+                    self.progress = true;
+                }
+                Err(error) => match write_action(error.raw_os_error().unwrap_or(0)) {
+                    IoAction::Done => return Drained::Blocked,
+                    IoAction::Retry => {}
+                    IoAction::Close(blame) => {
+                        self.break_leg(key, side, super::ready::reason_of(blame, &error), error);
+                        return Drained::Broken;
+                    }
+                },
+            }
+        }
+        Drained::Empty
+    }
+
+    /// Leaves a pipe that could not be drained with its session, holds its source, and waits for room.
+    fn keep_pipe(&mut self, key: Key, side: Side, pipe: Box<D::Pipe>) {
+        let to = side.other();
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Some(back) = session.back.as_mut()
+        {
+            back.pipes[to.index()] = Some(pipe);
+            if let Some(leg) = session.leg_mut(to) {
+                leg.flags.set(LegFlags::PIPED.with(LegFlags::WAS_FULL));
+            }
+            if let Some(leg) = session.leg_mut(side) {
+                leg.flags.set(LegFlags::HELD);
+            }
+            self.board.numbers.reads_held.add(1);
+            self.block(key, to);
+        } else {
+            self.pipes.drop_pipe(pipe);
+        }
+    }
+
+    /// Drains the pipe that a session holds for a side. Returns whether kept output may follow.
+    pub(super) fn flush_pipe(&mut self, key: Key, side: Side) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let Some(mut pipe) = session
+            .back
+            .as_mut()
+            .and_then(|back| back.pipes[side.index()].take())
+        else {
+            return true;
+        };
+        if let Some(leg) = session.leg_mut(side) {
+            leg.flags.clear(LegFlags::BLOCKED);
+        }
+        match self.drain_pipe(key, side, &mut pipe) {
+            Drained::Empty => {
+                self.pipes.put(pipe);
+                if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
+                    leg.flags.clear(LegFlags::PIPED);
+                }
+                true
+            }
+            Drained::Broken => {
+                self.pipes.drop_pipe(pipe);
+                false
+            }
+            Drained::Blocked => {
+                if let Some(back) = self.sessions.get_mut(key).and_then(|s| s.back.as_mut()) {
+                    back.pipes[side.index()] = Some(pipe);
+                }
+                self.block(key, side);
+                false
+            }
+        }
+    }
+
+    fn fill_failed(&mut self, key: Key, side: Side, error: &io::Error) {
+        let mut pass = super::ready::Pass::empty();
+        // The pipe was empty, so "would block" is about the socket.
+        let _ = self.read_failed(key, side, 0, error, &mut pass);
+    }
+
+    fn end_of_spliced(&mut self, key: Key, side: Side) {
+        let mut pass = super::ready::Pass::empty();
+        let _ = self.end_of_input(key, side, 0, &mut pass);
+    }
+}
