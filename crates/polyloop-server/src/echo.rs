@@ -120,6 +120,7 @@ mod tests {
         // Goal: nobody gets admin pages from a service port. Method: both listeners, and a server without admin.
         let accepted = |listener| Accepted {
             peer: PeerAddr::Unix,
+            local: None,
             listener,
             loop_index: 0,
         };

@@ -8,6 +8,7 @@ use crate::close::CloseReason;
 use crate::ctx::Ctx;
 use crate::input::Input;
 use crate::offload::JobId;
+use crate::token::Side;
 use polyloop_core::runqueue::Class;
 use polyloop_core::wheel::TimerKey;
 use polyloop_sys::peer::PeerAddr;
@@ -164,6 +165,25 @@ pub trait Handler: Sized + 'static {
     fn on_close(&mut self, reason: CloseReason) {
         let _ = reason;
     }
+
+    /// The session has ended, with all that is known of its end: for handlers that keep records. The default tells
+    /// [`on_close`](Self::on_close), which is not called otherwise.
+    fn on_end(&mut self, end: &End) {
+        self.on_close(end.reason);
+    }
+}
+
+/// What is known of a session that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// Why.
+    pub reason: CloseReason,
+    /// The side whose socket broke or finished last, where one of them caused it.
+    pub side: Option<Side>,
+    /// Loop time, in nanoseconds.
+    pub now_ns: u64,
+    /// Bytes that were written and not delivered, to the front and to the back.
+    pub unsent_bytes: [usize; 2],
 }
 
 /// A connection that a loop has taken on, as its factory sees it.

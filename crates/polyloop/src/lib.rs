@@ -80,7 +80,7 @@ pub use crate::{
     control::LoopEnd,
     ctx::{ConnRef, Ctx, PoolFull, Room, SendError, TIMERS_PER_SESSION_MAX},
     dispatcher::{Choice, Dispatcher, Gate, GateKind, Spreading, Turn},
-    handler::{Accepted, Factory, Handler, Verdict},
+    handler::{Accepted, End, Factory, Handler, Verdict},
     hub::Mailer,
     input::Input,
     offload::{JobId, PoolId},

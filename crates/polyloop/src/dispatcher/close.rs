@@ -5,7 +5,7 @@ use super::{Dispatcher, Key};
 use crate::close::CloseReason;
 use crate::driver::{Driver, Interest};
 use crate::guard::guarded;
-use crate::handler::{Accepted, Factory, Handler};
+use crate::handler::{Accepted, End, Factory, Handler};
 use crate::telemetry::Callback;
 use crate::token::{Side, Token};
 use polyloop_core::runqueue::Class;
@@ -165,7 +165,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.drop_back(key, true);
             self.note_connect_failure(key, error);
         } else {
-            self.close(key, reason);
+            self.close_by(key, reason, Some(side));
         }
     }
 
@@ -282,6 +282,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Ends a session now. Everything it held goes back: timers, blocks, descriptors, its permit.
     pub(super) fn close(&mut self, key: Key, reason: CloseReason) {
+        self.close_by(key, reason, None);
+    }
+
+    /// [`close`](Self::close), because of one of its sockets.
+    fn close_by(&mut self, key: Key, reason: CloseReason, side: Option<Side>) {
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
@@ -296,6 +301,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.hub.cancel_all(&mut state);
         let has_peer = back.is_some();
         let is_resident = stream.is_none();
+        let unsent = |leg: &Leg| self.hub.blocks.len(leg.output);
+        let end = End {
+            reason,
+            side,
+            now_ns: self.hub.now_ns,
+            unsent_bytes: [
+                unsent(&state.front),
+                back.as_ref().map_or(0, |back| unsent(&back.leg)),
+            ],
+        };
         if let Some(stream) = stream {
             self.close_leg(&mut state.front, stream, has_peer, reason);
         }
@@ -327,7 +342,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             // A handler that panicked is asked nothing any more, not even its name.
             if !panicked {
                 beat.enter(token, handler.name_index(), Callback::Close);
-                handler.on_close(reason);
+                handler.on_end(&end);
             }
             drop(handler);
         });
