@@ -180,6 +180,8 @@ pub struct End {
     pub reason: CloseReason,
     /// The side whose socket broke or finished last, where one of them caused it.
     pub side: Option<Side>,
+    /// The other end of the front.
+    pub peer: PeerAddr,
     /// Loop time, in nanoseconds.
     pub now_ns: u64,
     /// Bytes that were written and not delivered, to the front and to the back.

@@ -305,6 +305,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let end = End {
             reason,
             side,
+            peer: state.peer,
             now_ns: self.hub.now_ns,
             unsent_bytes: [
                 unsent(&state.front),
