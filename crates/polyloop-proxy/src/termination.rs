@@ -33,7 +33,7 @@
 
 use std::fmt;
 
-use polyloop::CloseReason;
+use polyloop::{CloseReason, Side};
 use polyloop_core::errno::{Blame, ConnectAction, IoAction, connect_action, write_action};
 use polyloop_core::errno::{ECONNREFUSED, ETIMEDOUT};
 
@@ -47,6 +47,15 @@ pub enum Leg {
     Client,
     /// The connection to the backend.
     Server,
+}
+
+impl From<Side> for Leg {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Front => Self::Client,
+            Side::Back => Self::Server,
+        }
+    }
 }
 
 /// Who ended a session: the first letter.
@@ -280,6 +289,8 @@ impl Termination {
     };
 
     /// How a session ended that the library closed for `reason`, found on the connection `leg`, in `phase`.
+    ///
+    /// Where the library names no side, `leg` is the client's: the session is its.
     ///
     /// `cause` is what the session itself decided before, if it did; then `reason` and `leg` only say how that came
     /// out, and are not looked at.
