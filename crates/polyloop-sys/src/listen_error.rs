@@ -20,7 +20,7 @@ use crate::port_owner::{PortOwner, who_listens};
 #[non_exhaustive]
 pub enum ListenError {
     /// Somebody listens there already.
-    #[error("cannot listen on {addr}: it is in use{by}; stop that process or choose another address", by = ByOwner(owner.as_ref()))]
+    #[error("cannot listen on {addr}: it is in use{by}", by = ByOwner(owner.as_ref()))]
     AddressInUse {
         /// The address asked for.
         addr: ListenAddr,
@@ -136,11 +136,23 @@ impl Step {
     }
 }
 
+/// Who has the address, and what to do about it.
 struct ByOwner<'a>(Option<&'a PortOwner>);
 
 impl fmt::Display for ByOwner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |owner| write!(f, " by {owner}"))
+        match self.0 {
+            Some(owner) if owner.pid == std::process::id() => {
+                write!(f, " by {owner}: two listeners overlap; leave one out")
+            }
+            Some(owner) => write!(
+                f,
+                " by {owner}; stop that process or choose another address"
+            ),
+            None => f.write_str(
+                ", and the system does not tell by whom; `ss -tlnp` as root does, or choose another address",
+            ),
+        }
     }
 }
 

@@ -321,6 +321,18 @@ pub enum StartError {
         /// Why they are not pinned.
         reason: String,
     },
+    /// `reuseport-cpu` with several loops on one core: connections that arrive on a core can go to one loop only.
+    #[error(
+        "reuseport-cpu needs a core of its own for each loop, and there are {loops} loops on {}: use fewer loops, or \
+         name more cores",
+        CoreCount(*cores)
+    )]
+    CoreShared {
+        /// How many loops there are.
+        loops: usize,
+        /// How many cores they have.
+        cores: usize,
+    },
     /// A loop is given settings for a core that no loop is pinned to.
     #[error(
         "there are settings for core {core}, but no loop is pinned to it; loops are on {cores}"
@@ -339,4 +351,13 @@ pub enum StartError {
         /// What it said.
         source: io::Error,
     },
+}
+
+struct CoreCount(usize);
+
+impl fmt::Display for CoreCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores = if self.0 == 1 { "core" } else { "cores" };
+        write!(f, "{} {cores}", self.0)
+    }
 }

@@ -91,8 +91,7 @@ fn a_port_that_is_shared_already_is_in_use() {
         assert_eq!(
             error.to_string(),
             format!(
-                "cannot listen on {addr}: it is in use by this very process; stop that process or choose \
-                 another address"
+                "cannot listen on {addr}: it is in use by this very process: two listeners overlap; leave one out"
             )
         );
     }

@@ -357,6 +357,7 @@ impl<M: Send + 'static> Started<M> {
             LoopExit::Panicked(text) => format!("loop {index} panicked: {text}"),
         };
         tracing::error!("{failure}: this is a bug; the process ends");
+        self.cut_all_of(index);
         self.loops_failed.push(failure);
         self.end(EndedBy::LoopFailed);
     }
@@ -418,14 +419,19 @@ impl<M: Send + 'static> Started<M> {
         if Instant::now() < ending.give_up_at {
             return;
         }
-        for (index, thread) in self.threads.iter_mut().enumerate() {
-            if thread.take().is_some() {
-                let live = self.status.boards[index].numbers.live.value();
-                self.cut += usize::try_from(live).unwrap_or(usize::MAX);
+        for index in 0..self.threads.len() {
+            if self.threads[index].take().is_some() {
+                self.cut_all_of(index);
                 self.loops_failed
                     .push(format!("loop {index} did not end in time: it is stuck"));
             }
         }
+    }
+
+    /// Counts what lived on a loop that cannot tell any more, or was on its way there.
+    fn cut_all_of(&mut self, index: usize) {
+        let load = self.status.boards[index].load();
+        self.cut += usize::try_from(load).unwrap_or(usize::MAX);
     }
 
     fn finish(mut self) -> Ended {

@@ -12,11 +12,12 @@ use crate::offload::OffloadPools;
 use crate::tuning::Tuning;
 use crate::wiring::{Capacities, Console, Seat, wire};
 use polyloop_core::admission;
-use polyloop_core::placement::{Facts, Placement, place};
+use polyloop_core::placement::{Facts, LOOPS_MAX, Placement, Reason, place};
 use polyloop_core::spread::{Chooser, Spread};
 use polyloop_sys::descriptors::DescriptorLimit;
 use polyloop_sys::listener::{ListenOptions, Listener, listen_group};
 use polyloop_sys::{ListenAddr, ThreadClock, attach_cpu_filter, cores, descriptors, net};
+use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -217,12 +218,36 @@ fn find_placement(settings: &ServerSettings) -> Result<Placement, StartError> {
         &settings.wish,
     )
     .map_err(StartError::Placement)?;
-    if settings.accept == AcceptMode::ReuseportCpu && !placement.is_pinned() {
+    if settings.accept == AcceptMode::ReuseportCpu {
+        check_cores_apart(&placement)?;
+    }
+    Ok(placement)
+}
+
+/// The filter of `reuseport-cpu` answers a core with one loop: each has to have a core, and none the same.
+fn check_cores_apart(placement: &Placement) -> Result<(), StartError> {
+    if let Reason::MoreLoopsThanCores { loops, allowed } = placement.reason {
+        return Err(StartError::CoreShared {
+            loops,
+            cores: allowed,
+        });
+    }
+    if !placement.is_pinned() {
         return Err(StartError::NotPinned {
             reason: placement.reason.to_string(),
         });
     }
-    Ok(placement)
+    let loops = placement.loops.len();
+    let cores = placement
+        .loops
+        .iter()
+        .flatten()
+        .collect::<BTreeSet<_>>()
+        .len();
+    if cores < loops {
+        return Err(StartError::CoreShared { loops, cores });
+    }
+    Ok(())
 }
 
 /// Computes the cap from what is left of the limit, and grows the table before there are threads to wait for it.
@@ -245,10 +270,10 @@ fn budget(
         wanted: settings.connections_max,
     };
     let connections_max = budget.compute().map_err(StartError::Descriptors)?;
-    let target = open_at_start + reserve + connections_max.saturating_mul(cost);
-    // Growing a table that threads share waits for all of them, tens of milliseconds in the middle of serving. A
-    // system that cannot do it now will do it later, slowly.
-    let _ = descriptors::grow_table(target.min(limit.soft).min(TABLE_GROWN_MAX));
+    grow_table(
+        limit,
+        open_at_start + reserve + connections_max.saturating_mul(cost),
+    );
     Ok(DescriptorFacts {
         limit,
         open_at_start,
@@ -256,6 +281,32 @@ fn budget(
         cost,
         connections_max,
     })
+}
+
+/// Growing a table that threads share waits for all of them, tens of milliseconds in the middle of serving.
+fn grow_table(limit: DescriptorLimit, target: u64) {
+    // A system that cannot do it now will do it later, slowly.
+    let _ = descriptors::grow_table(target.min(limit.soft).min(TABLE_GROWN_MAX));
+}
+
+impl ServerSettings {
+    /// Raises the limit of open files and grows the descriptor table, as every start does. For a program that has
+    /// threads of its own before its server starts, and calls this before them: a table that threads share already
+    /// grows slowly. The limit that it tells holds what it was before.
+    ///
+    /// # Errors
+    /// The limit cannot be raised.
+    pub fn prepare_descriptors(&self) -> Result<DescriptorLimit, StartError> {
+        let limit = descriptors::raise_limit().map_err(os("raising RLIMIT_NOFILE"))?;
+        // Where the loops are and what they open is not known yet: there is room for the most that there can be.
+        let room = admission::default_reserve(LOOPS_MAX as u64);
+        let reserve = self.descriptor_reserve.unwrap_or(0);
+        let connections = self.connections_max.unwrap_or(limit.soft);
+        let cost = self.connection_cost.max(1);
+        let target = connections.saturating_mul(cost);
+        grow_table(limit, target.saturating_add(reserve).saturating_add(room));
+        Ok(limit)
+    }
 }
 
 /// The table is grown ahead for at most this many descriptors, 8 MiB of kernel memory.
@@ -325,20 +376,15 @@ fn open_listeners(
             attach_cpu_filter(&group[0], &cores)
                 .map_err(os("attaching the socket filter of reuseport-cpu"))?;
         }
-        let bound = match addr {
-            ListenAddr::Unix(_) => addr.to_string(),
-            _ => group[0]
-                .local_addr()
-                .map_err(os("asking for a listener's address"))?
-                .to_string(),
-        };
+        let bound = bound_addr(addr, &group[0])?;
         opened.bound.push(BoundListener {
             addr: bound,
             index,
             kind: *kind,
         });
         for (owner, listener) in group.into_iter().enumerate() {
-            if is_rescued && *kind == GateKind::Service {
+            if is_rescued {
+                // Those of administrators too: who asks why a loop is stuck must not have to ask that very loop.
                 let copy = listener
                     .duplicate()
                     .map_err(os("copying a listener for a rescue"))?;
@@ -352,6 +398,21 @@ fn open_listeners(
         }
     }
     Ok(opened)
+}
+
+/// The address as it is told. `:port` listens on both families by one IPv6 socket, whose own name for that would be
+/// taken for IPv6 alone.
+fn bound_addr(addr: &ListenAddr, listener: &Listener) -> Result<String, StartError> {
+    if let ListenAddr::Unix(_) = addr {
+        return Ok(addr.to_string());
+    }
+    let bound = listener
+        .local_addr()
+        .map_err(os("asking for a listener's address"))?;
+    Ok(match (addr, bound.socket_addr()) {
+        (ListenAddr::TcpAny(_), Some(bound)) => ListenAddr::TcpAny(bound.port()).to_string(),
+        _ => bound.to_string(),
+    })
 }
 
 fn open_drivers(tunings: &[Tuning]) -> Result<Vec<MioDriver>, StartError> {

@@ -71,6 +71,51 @@ pub(crate) fn quiet_loops() {
     });
 }
 
+/// What the library tells the operator, by line: everything since the last [`Told::start`].
+pub(crate) struct Told;
+
+impl Told {
+    /// Begins to listen, or to listen anew. A test calls it once it is alone.
+    pub(crate) fn start(_: &Alone) {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let subscriber = tracing_subscriber::fmt()
+                .with_writer(|| Self)
+                .with_ansi(false)
+                .with_target(false)
+                .without_time()
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        Self::text().clear();
+    }
+
+    /// The lines that hold a word, without what comes before the message.
+    pub(crate) fn lines(word: &str) -> Vec<String> {
+        let text = Self::text();
+        let lines = text.lines().filter(|line| line.contains(word));
+        lines
+            .map(|line| line.trim_start().trim_start_matches("WARN ").to_owned())
+            .collect()
+    }
+
+    fn text() -> MutexGuard<'static, String> {
+        static TEXT: Mutex<String> = Mutex::new(String::new());
+        TEXT.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Self::text().push_str(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Proof that no other test opens or closes anything.
 pub(crate) type Alone = MutexGuard<'static, ()>;
 
@@ -124,7 +169,11 @@ pub(crate) struct Site {
 impl Site {
     /// Starts a server; the test has the process to itself until the site is dropped.
     pub(crate) fn start<M: MakeFactory>(server: Server<M>) -> Self {
-        let alone = alone();
+        Self::start_holding(alone(), server)
+    }
+
+    /// The same for a test that is alone already and leaves it to the site for how long.
+    pub(crate) fn start_holding<M: MakeFactory>(alone: Alone, server: Server<M>) -> Self {
         let site = Self::start_alone(&alone, server);
         Self {
             _alone: Some(alone),

@@ -2,12 +2,15 @@
 
 use crate::harness::{
     ANY_PORT, Echo, Holdings, Site, alone, assert_closed, assert_echo, echo, eventually,
-    eventually_is, finish, quiet_loops, read_all, read_exactly, settings,
+    eventually_is, finish, quiet_loops, read_all, read_exactly, settings, settings_with,
 };
 use polyloop::{
-    Accepted, CloseReason, Ctx, EndedBy, GateKind, Handler, Input, Life, LoopInfo, Server,
-    ServerSettings, StartError, Tuning, Verdict,
+    AcceptMode, Accepted, CloseReason, Ctx, EndedBy, GateKind, Handler, Input, Life, LoopInfo,
+    Server, ServerSettings, StartError, Tuning, Verdict,
 };
+use polyloop_core::cores::CoreList;
+use polyloop_core::placement::Pin;
+use polyloop_sys::cores;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::channel;
@@ -288,6 +291,43 @@ fn a_start_that_fails_leaves_nothing_behind() {
         matches!(error, StartError::NoLoopOnCore { core: 4095, .. }),
         "{error:?}"
     );
+}
+
+#[test]
+fn loops_that_share_a_core_cannot_accept_by_core() {
+    // Goal: `reuseport-cpu` with more loops than cores is told with both numbers, pinned or not, however the cores were
+    // named; and one loop per core starts. Method: each way to wish for it.
+    let alone = alone();
+    let allowed = cores::allowed();
+    let wished = |loops: usize, cores: Option<CoreList>, pin: Pin| {
+        let mut wish = settings_with(loops, AcceptMode::ReuseportCpu);
+        wish.wish.cores = cores;
+        wish.wish.pin = pin;
+        Server::new(|_: Accepted| Echo)
+            .settings(wish)
+            .listen(ANY_PORT)
+            .unwrap()
+    };
+    let one: CoreList = allowed[0].to_string().parse().unwrap();
+    let loops = allowed.len() + 1;
+    for (loops, named, pin, cores) in [
+        (loops, None, Pin::Auto, allowed.len()),
+        (loops, None, Pin::Always, allowed.len()),
+        (3, Some(one.clone()), Pin::Auto, 1),
+    ] {
+        let error = fails(wished(loops, named, pin));
+        let s = if cores == 1 { "" } else { "s" };
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "reuseport-cpu needs a core of its own for each loop, and there are {loops} loops on {cores} core{s}: \
+                 use fewer loops, or name more cores"
+            )
+        );
+    }
+    let error = fails(wished(1, None, Pin::Never));
+    assert!(matches!(error, StartError::NotPinned { .. }), "{error:?}");
+    Site::start_alone(&alone, wished(1, Some(one), Pin::Auto)).end();
 }
 
 #[test]

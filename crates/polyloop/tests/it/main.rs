@@ -6,6 +6,8 @@
 //! * [`bytes`]: every byte arrives, or is refused in time: half-close, resets, peers that do not read.
 //! * [`handlers`]: what a handler may do: panic, be `!Send`, send messages, offload, set timers, connect.
 //! * [`spread`]: connections over loops, listeners of each kind, the cap.
+//! * [`signals`]: signals that handlers are told of.
+//! * [`tuned`]: settings that a running loop must be seen to obey.
 //! * [`lifecycle`]: starting, deadlines, draining, stopping, and starts that fail.
 //! * [`stall`]: a loop that is stuck is seen, named and rescued.
 //!
@@ -22,5 +24,7 @@ mod bytes;
 mod handlers;
 mod harness;
 mod lifecycle;
+mod signals;
 mod spread;
 mod stall;
+mod tuned;

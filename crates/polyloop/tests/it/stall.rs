@@ -1,25 +1,38 @@
 //! A loop that is stuck is seen, named and rescued.
 
-use crate::harness::{ANY_PORT, DEADLINE, Site, ask, assert_echo, eventually, settings_with};
+use crate::harness::{
+    ANY_PORT, DEADLINE, Site, Told, alone, ask, assert_echo, connect, eventually, eventually_is,
+    settings, settings_with,
+};
 use polyloop::telemetry::Callback;
 use polyloop::{
-    AcceptMode, Accepted, Ctx, Handler, Input, Server, ServerSettings, Spread, Verdict,
+    AcceptMode, Accepted, Ctx, GateKind, Handler, Input, Server, ServerSettings, Spread, Verdict,
 };
+use polyloop_core::stall::REPORTS_PER_MINUTE;
+use polyloop_core::units::parse_duration;
 use std::io::Write;
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Echoes; `W` waits until the test drops the sender, `C` computes until then.
+/// Echoes; `W` waits until the test sends or drops the sender, `C` computes until then, `L` tells the loop.
 struct Sticky {
     gate: Arc<Mutex<Receiver<()>>>,
+    loop_index: usize,
 }
 
 impl Handler for Sticky {
     type Message = ();
 
+    const NAMES: &'static [&'static str] = &["sticky"];
+
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
         let bytes = input.take_all();
+        if bytes[0] == b'L' {
+            let _ = cx.write(&[self.loop_index as u8]);
+            return Verdict::Continue;
+        }
         let gate = self.gate.lock().unwrap();
         match bytes[0] {
             b'W' => _ = gate.recv_timeout(DEADLINE),
@@ -43,10 +56,13 @@ fn sticky(settings: ServerSettings) -> (Sender<()>, Site) {
     let (open, gate) = channel();
     let gate = Mutex::new(Some(Arc::new(Mutex::new(gate))));
     let gate = Arc::new(gate);
-    let server = Server::new(move |_: Accepted| {
+    let server = Server::new(move |accepted: Accepted| {
         let first = gate.lock().unwrap().take();
         let gate = first.unwrap_or_else(|| Arc::new(Mutex::new(channel().1)));
-        Sticky { gate }
+        Sticky {
+            gate,
+            loop_index: accepted.loop_index,
+        }
     });
     let server = server.listen(ANY_PORT).unwrap();
     (open, Site::start(server.settings(settings)))
@@ -123,6 +139,147 @@ fn an_acceptor_that_is_stuck_is_replaced() {
     assert!(stuck(&site).is_some());
     drop(open);
     drop((first, streams));
+    site.end();
+}
+
+#[test]
+fn an_admin_listener_whose_loop_is_stuck_is_served_by_another() {
+    // Goal: who asks why loop 0 is stuck gets in while it is. Method: a handler that waits on loop 0, where the admin
+    // listener lives; a visitor has an answer before it is let go.
+    let (open, gate) = channel();
+    let gate = Arc::new(Mutex::new(gate));
+    let server = Server::new(move |accepted: Accepted| Sticky {
+        gate: Arc::clone(&gate),
+        loop_index: accepted.loop_index,
+    });
+    let admin = GateKind::Admin { connections_max: 4 };
+    let server = server
+        .listen(ANY_PORT)
+        .unwrap()
+        .listen_on(ANY_PORT.parse().unwrap(), admin);
+    let site = Site::start(server.settings(settings(2)));
+    let mut streams = vec![site.connect()];
+    while ask(streams.last_mut().unwrap(), b"L") != [0] {
+        streams.push(site.connect());
+    }
+    let first = streams.last_mut().unwrap();
+    first.write_all(b"W").unwrap();
+    eventually_is("the watchdog sees it", &Some(0), || stuck(&site));
+    let mut visitor = connect(site.status().listeners[1].addr.parse().unwrap());
+    assert_eq!(ask(&mut visitor, b"L"), [1]);
+    assert_eq!(stuck(&site), Some(0));
+    open.send(()).unwrap();
+    assert_eq!(crate::harness::read_exactly(first, 1), b"W");
+    drop((streams, visitor));
+    site.end();
+}
+
+/// A server of one loop, whose every connection waits at the same gate; its reports are listened to.
+fn reported() -> (Sender<()>, Site) {
+    let alone = alone();
+    Told::start(&alone);
+    let (open, gate) = channel();
+    let gate = Arc::new(Mutex::new(gate));
+    let server = Server::new(move |accepted: Accepted| Sticky {
+        gate: Arc::clone(&gate),
+        loop_index: accepted.loop_index,
+    });
+    let server = server.listen(ANY_PORT).unwrap().settings(ServerSettings {
+        stall_threshold: Some(REPORT_THRESHOLD),
+        ..settings(1)
+    });
+    (open, Site::start_holding(alone, server))
+}
+
+/// Long enough that a busy machine does not hold up a loop for so long by itself.
+const REPORT_THRESHOLD: Duration = Duration::from_millis(50);
+
+/// The parts of a report: how long the loop was stuck, the connection, and what the thread did.
+#[track_caller]
+fn parts(site: &Site, report: &str) -> (Duration, String, String) {
+    let core = site.status().placement.loops[0];
+    let core = core.map_or_else(String::new, |core| format!(" (core {core})"));
+    let begin = format!("loop 0{core} is stuck: it has not turned for ");
+    let parsed = report.strip_prefix(&begin).and_then(|rest| {
+        let (stuck_for, rest) = rest.split_once("; ")?;
+        let rest = rest.strip_prefix("handler sticky is in on_data for connection ")?;
+        let (connection, rest) = rest.split_once(" (ready phase); the thread ")?;
+        let (index, generation) = connection.split_once('#')?;
+        index.parse::<u32>().ok()?;
+        generation.parse::<u32>().ok()?;
+        let (doing, cpu) = rest.split_once(" (CPU time in this turn ")?;
+        parse_duration(cpu.strip_suffix(')')?).ok()?;
+        let stuck_for = parse_duration(stuck_for).ok()?;
+        Some((stuck_for, connection.to_owned(), doing.to_owned()))
+    });
+    parsed.unwrap_or_else(|| panic!("{report}"))
+}
+
+/// Has a connection hold the loop until so many reports have been told in all, then lets go.
+fn hold(site: &Site, open: &Sender<()>, stream: &mut TcpStream, how: u8, reports: usize) {
+    let board = &site.status().boards[0];
+    stream.write_all(&[how]).unwrap();
+    eventually("the watchdog sees it", || board.is_stuck());
+    eventually("it is told", || Told::lines("is stuck").len() >= reports);
+    open.send(()).unwrap();
+    assert_eq!(crate::harness::read_exactly(stream, 1), [how]);
+    eventually("it turns again", || !board.is_stuck());
+}
+
+#[test]
+fn a_report_names_the_handler_the_connection_and_what_it_does() {
+    // Goal: while a loop is stuck, the operator is told which handler of which connection holds it, and whether it
+    // waits (in which system call) or computes. Method: one connection waits, another one computes.
+    let (open, site) = reported();
+    let mut streams = [site.connect(), site.connect()];
+    streams.iter_mut().for_each(assert_echo);
+    hold(&site, &open, &mut streams[0], b'W', 1);
+    let waits = parts(&site, &Told::lines("is stuck")[0]);
+    // Another kernel may keep the number of the call to itself.
+    let tells = std::fs::read_to_string("/proc/thread-self/syscall").is_ok();
+    let waiting = if tells {
+        "is waiting in futex"
+    } else {
+        "is waiting"
+    };
+    assert!(waits.2.starts_with(waiting), "{waits:?}");
+    let told = Told::lines("is stuck").len();
+    hold(&site, &open, &mut streams[1], b'C', told + 1);
+    let computes = parts(&site, &Told::lines("is stuck")[told]);
+    assert_eq!(computes.2, "computes");
+    assert_ne!(
+        waits.1, computes.1,
+        "the connection is the one that holds it"
+    );
+    assert_eq!(Told::lines("loop 0 turns again after ").len(), 2);
+    drop(streams);
+    site.end();
+}
+
+#[test]
+fn reports_come_at_doubled_intervals_and_not_more_than_so_many() {
+    // Goal: a stall is told at 1, 2, 4, .. thresholds, and a loop that is stuck again and again fills no log. Method:
+    // one connection holds the loop until the reports of a minute are used up; then two more stalls, which are counted
+    // and not told.
+    let (open, site) = reported();
+    let mut stream = site.connect();
+    assert_echo(&mut stream);
+    hold(&site, &open, &mut stream, b'W', REPORTS_PER_MINUTE);
+    for (nth, report) in Told::lines("is stuck").iter().enumerate() {
+        let (stuck_for, ..) = parts(&site, report);
+        assert!(stuck_for >= REPORT_THRESHOLD * (1 << nth), "{report}");
+    }
+    for _ in 0..2 {
+        hold(&site, &open, &mut stream, b'W', REPORTS_PER_MINUTE);
+    }
+    assert_eq!(Told::lines("is stuck").len(), REPORTS_PER_MINUTE);
+    assert_eq!(
+        Told::lines("turns again").len(),
+        1,
+        "only what was told ends"
+    );
+    assert_eq!(site.status().boards[0].numbers.stalls.value(), 3);
+    drop(stream);
     site.end();
 }
 
