@@ -18,11 +18,11 @@
 pub mod defaults;
 mod group;
 mod listener;
-mod placeholder;
 
 use std::path::PathBuf;
 
-pub use placeholder::{Algorithm, Cidr};
+pub use crate::balance::Algorithm;
+pub use crate::cidr::Cidr;
 
 pub use group::{
     BackendSettings, CheckKind, GroupSettings, HealthCheck, OnDown, PassiveEjection, ProxyTlv,
@@ -81,7 +81,7 @@ pub struct AccessLogSettings {
     pub to: AccessLogTo,
     /// How they are written. Default [`AccessLogFormat::Logfmt`], which people and programs can read.
     pub format: AccessLogFormat,
-    /// One record is kept out of so many sessions; at least 1. Default [`defaults::ACCESS_LOG_SAMPLE`].
+    /// Of sessions that ended normally, one record is kept out of so many; of others, each. At least 1. Default [`defaults::ACCESS_LOG_SAMPLE`].
     pub sample_every: u32,
 }
 

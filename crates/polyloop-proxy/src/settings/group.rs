@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Algorithm;
 use super::defaults;
-use super::placeholder::Algorithm;
 
 /// One group of backends that can take each other's place.
 #[derive(Debug, Clone, PartialEq, Eq)]

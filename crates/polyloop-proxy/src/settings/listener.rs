@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use polyloop_sys::ListenAddr;
 
+use super::Cidr;
 use super::defaults;
-use super::placeholder::Cidr;
 
 /// One listener: addresses that share all settings and counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
