@@ -172,7 +172,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// A connection that did not become a session.
     fn turn_away(&mut self, stream: Option<D::Stream>, reason: CloseReason) -> bool {
         if let Some(stream) = stream {
-            self.driver.close_stream(stream, false);
+            // A reset: a FIN would pass for an empty answer.
+            self.driver.close_stream(stream, true);
         }
         self.board.closes[reason.index()].add(1);
         false

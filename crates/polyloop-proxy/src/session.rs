@@ -1,0 +1,859 @@
+//! One proxied connection: from accept to its record.
+//!
+//! ```text
+//!              header needed?      routes by name?       no place free
+//!   on_open --> Header ---------> Hello -------> choose ------------> Queue
+//!                 |  bad, late      |  bad, late   |  place taken       |  its turn
+//!                 v                 v              v                    |
+//!               refused          refused       Connecting <-------------+
+//!                                                  |  failed, and not the last try: choose another
+//!                                                  v
+//!                                                Relay --> both finished, broken, or out of time
+//! ```
+//!
+//! The one idea: until a backend has answered, nothing that the client said is taken from the library, so that another
+//! backend can be tried at any moment before: the client's bytes wait in the kernel, or, where a header or a hello had to be
+//! read, in what the library keeps of input that was left.
+//!
+//! Deliberately absent: what is decided without a socket ([`relay`](crate::relay), [`balance`](crate::balance),
+//! [`proxy_protocol`](crate::proxy_protocol), [`tls_hello`](crate::tls_hello), [`termination`](crate::termination)).
+//!
+//! The methods take the context of any handler, so that a server with other kinds of connection can put a session into an
+//! enum; [`Session`] is a handler of its own as well.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use polyloop::{
+    CloseReason, ConnRef, Ctx, Dial, End, Handler, Input, KeepAlive, PeerAddr, Remote, Side,
+    TimerKey, Verdict, Vigilance,
+};
+use polyloop_core::errno::{ConnectAction, connect_action};
+
+use crate::balance::Tried;
+use crate::proxy_protocol::{self, Checksum, Parsed, PeerEndpoint, Tlv, V1_BYTES_MAX};
+use crate::record::Record;
+use crate::relay::{Advice, AfterFin, Relay};
+use crate::settings::{DrainClose, GroupSettings, ListenerSettings, ProxyTlv, SendProxy, Splice};
+use crate::site::{LoopSite, NoPlace, RecordContext, Taken};
+use crate::termination::{Cause, Leg, Phase as EndPhase, Termination};
+use crate::tls_hello::{HelloRead, HelloReader};
+
+/// What a session is told by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// A place may be free: try again.
+    Turn,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A PROXY header must come first.
+    Header,
+    /// A TLS hello says where to go.
+    Hello,
+    /// The client speaks before a backend is connected to.
+    FirstByte,
+    /// All backends are at their cap.
+    Queue,
+    /// A place is taken, and the connection under way.
+    Connecting,
+    /// Bytes pass.
+    Relay,
+    /// It has been decided that it ends.
+    Ending,
+}
+
+/// One proxied connection. See the module's documentation.
+#[derive(Debug)]
+pub struct Session {
+    home: Rc<LoopSite>,
+    relay: Relay,
+    opened_ns: u64,
+    /// What the current phase waits for at most.
+    timer: Option<TimerKey>,
+    /// What few sessions have.
+    extra: Option<Box<Extra>>,
+    /// Milliseconds from accept to the backend's answer; [`NEVER`] while there was none.
+    connected_ms: u32,
+    listener: u16,
+    group: u16,
+    /// [`NO_BACKEND`] while it has no place.
+    backend: u16,
+    tries: u8,
+    phase: Phase,
+    cause: Option<Cause>,
+}
+
+/// What few sessions have: those that were asked for a header or a name, were refused by a backend, or have a lifetime.
+#[derive(Debug, Default)]
+struct Extra {
+    tried: Tried,
+    /// Who the PROXY header says the client is, and where it meant to go.
+    client: Option<PeerAddr>,
+    dest: Option<PeerAddr>,
+    /// The socket's own end, where it is known.
+    local: Option<PeerAddr>,
+    name: Option<Box<str>>,
+    protocol: Option<Box<[u8]>>,
+    hello: HelloReader,
+    /// Under which name it stands in its group's queue.
+    queued_as: Option<ConnRef>,
+    lifetime: Option<TimerKey>,
+    /// When it will be closed because the server drains.
+    drain: Option<TimerKey>,
+    /// Reading of a side stopped to keep to a byte rate.
+    asked_ns: u64,
+}
+
+const NO_BACKEND: u16 = u16::MAX;
+const NEVER: u32 = u32::MAX;
+
+impl Session {
+    /// A session for a connection that came through a listener of the settings.
+    #[must_use]
+    pub fn new(home: &Rc<LoopSite>, listener: usize, local: Option<PeerAddr>) -> Self {
+        let extra = local.map(|local| {
+            Box::new(Extra {
+                local: Some(local),
+                ..Extra::default()
+            })
+        });
+        Self {
+            home: Rc::clone(home),
+            relay: Relay::new(),
+            opened_ns: 0,
+            timer: None,
+            extra,
+            connected_ms: NEVER,
+            // Listeners and groups are lists that a person writes.
+            listener: listener as u16,
+            group: 0,
+            backend: NO_BACKEND,
+            tries: 0,
+            phase: Phase::Header,
+            cause: None,
+        }
+    }
+
+    fn listener(&self) -> &ListenerSettings {
+        &self.home.site.settings.listeners[usize::from(self.listener)]
+    }
+
+    fn group(&self) -> &GroupSettings {
+        &self.home.site.settings.groups[usize::from(self.group)]
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Who the client is: as its PROXY header says, or its socket.
+    fn client(&self, peer: PeerAddr) -> PeerAddr {
+        let told = self.extra.as_ref().and_then(|extra| extra.client);
+        told.unwrap_or(peer)
+    }
+
+    /// The connection is open.
+    pub fn opened<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        self.opened_ns = cx.now_ns();
+        let home = Rc::clone(&self.home);
+        let listener = self.listener();
+        let timeouts = &listener.timeouts;
+        home.listener_board(usize::from(self.listener))
+            .sessions
+            .add(1);
+        if let Some(lifetime) = timeouts.lifetime {
+            let jittered = jittered(lifetime, timeouts.lifetime_jitter_percent, cx.now_ns());
+            let timer = cx.set_timer(jittered);
+            self.extra().lifetime = timer;
+        }
+        let listener = self.listener();
+        // The loop's own default is the first listener's.
+        if listener.timeouts.idle != home.site.settings.listeners[0].timeouts.idle {
+            cx.set_idle_timeout(listener.timeouts.idle);
+        }
+        let expects_header = listener.accept_proxy.is_some()
+            && home
+                .site
+                .is_trusted(usize::from(self.listener), cx.peer().ip());
+        if expects_header {
+            let timeout = listener.timeouts.proxy_header;
+            self.enter(cx, Phase::Header, Some(timeout));
+            return Verdict::Continue;
+        }
+        self.admit(cx)
+    }
+
+    /// The client's address is known: may it come, and is its name needed?
+    fn admit<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        let client = self.client(cx.peer());
+        if !self
+            .home
+            .site
+            .is_allowed(usize::from(self.listener), client.ip())
+        {
+            return self.refuse(Cause::AccessDenied);
+        }
+        let listener = self.listener();
+        if !listener.routing.routes.is_empty() {
+            let timeout = listener.timeouts.hello;
+            self.enter(cx, Phase::Hello, Some(timeout));
+            return Verdict::Continue;
+        }
+        let Some(group) = listener.routing.otherwise else {
+            return self.refuse(Cause::NoRoute);
+        };
+        self.route(cx, group)
+    }
+
+    /// The group is known.
+    fn route<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, group: usize) -> Verdict {
+        self.group = group as u16;
+        let waits_for_bytes =
+            self.listener().connect_when == crate::settings::ConnectWhen::FirstBytes;
+        if waits_for_bytes && self.phase != Phase::Hello {
+            let timeout = self.listener().timeouts.first_byte;
+            self.enter(cx, Phase::FirstByte, timeout);
+            return Verdict::Continue;
+        }
+        self.choose(cx)
+    }
+
+    /// Takes a place at a backend and connects to it, or waits for one, or gives up.
+    fn choose<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        // Nothing is read until there is somebody to give it to.
+        cx.pause(Side::Front);
+        let tried = self.extra.as_ref().map_or_else(Tried::new, |e| e.tried);
+        let source = self.client(cx.peer()).ip();
+        let mut is_queued = false;
+        loop {
+            match self
+                .home
+                .take_place(usize::from(self.group), source, &tried)
+            {
+                Ok(taken) => {
+                    self.leave_queue();
+                    return self.connect(cx, &taken);
+                }
+                Err(NoPlace::Full) if is_queued => return Verdict::Continue,
+                Err(NoPlace::Full) => {
+                    let group = self.group();
+                    let max = group.queue_max as usize;
+                    let queue = &self.home.site.groups[usize::from(self.group)];
+                    let has_waited = self.phase == Phase::Queue;
+                    if max == 0 || !queue.queue_up(cx.this(), has_waited, max) {
+                        return self.refuse(Cause::QueueFull);
+                    }
+                    self.extra().queued_as = Some(cx.this());
+                    if !has_waited {
+                        self.board().queued.add(1);
+                        let timeout = self.listener().timeouts.queue;
+                        self.enter(cx, Phase::Queue, Some(timeout));
+                    }
+                    is_queued = true;
+                }
+                Err(NoPlace::NoneUsable) => {
+                    // Where all were tried, the last failure is the reason.
+                    let cause = self.cause.take().unwrap_or(Cause::NoBackend);
+                    return self.refuse(cause);
+                }
+            }
+        }
+    }
+
+    /// Waits no longer. If it has been called meanwhile, the call is for the next.
+    fn leave_queue(&mut self) {
+        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
+            return;
+        };
+        let group = usize::from(self.group);
+        if !self.home.site.groups[group].leave_queue(this) {
+            self.home.site.wake_next(group);
+        }
+    }
+
+    fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
+        self.backend = taken.backend as u16;
+        let dial = self.dial(cx.peer(), &taken.place);
+        self.extra_asked(cx.now_ns());
+        let timeout = self.listener().timeouts.connect;
+        self.enter(cx, Phase::Connecting, Some(timeout));
+        if !cx.connect(dial) {
+            debug_assert!(false, "a session connects when it has no back side");
+            return self.refuse(Cause::ConnectMisconfigured);
+        }
+        Verdict::Continue
+    }
+
+    /// Remembers when the attempt began, where it is not the first moment of the session.
+    fn extra_asked(&mut self, now_ns: u64) {
+        if now_ns != self.opened_ns {
+            self.extra().asked_ns = now_ns;
+        }
+    }
+
+    fn dial(&self, peer: PeerAddr, place: &Remote) -> Dial {
+        let listener = self.listener();
+        let group = self.group();
+        let mut dial = Dial::to(place.clone());
+        let Remote::Tcp(addr) = place else {
+            return dial;
+        };
+        dial.vigilance = vigilance(listener);
+        if group.transparent {
+            dial.from = self.client(peer).socket_addr();
+            dial.is_transparent = dial.from.is_some();
+        } else {
+            dial.from = self.home.source_for(group, addr);
+        }
+        dial
+    }
+
+    /// The backend has answered.
+    pub fn connected<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        let now_ns = cx.now_ns();
+        let asked_ns = self
+            .extra
+            .as_ref()
+            .map_or(0, |e| e.asked_ns)
+            .max(self.opened_ns);
+        self.connected_ms = millis(now_ns.saturating_sub(self.opened_ns));
+        self.backend_board().connected.add(1);
+        let backend =
+            &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
+        backend
+            .connect_time
+            .record_shared(now_ns.saturating_sub(asked_ns));
+        self.cause = None;
+        let listener = self.listener();
+        let (policy, first_byte) = (listener.splice, listener.timeouts.first_byte);
+        self.write_header(cx);
+        let timeout = first_byte.filter(|_| self.relay.bytes(Side::Front) == 0);
+        self.enter(cx, Phase::Relay, timeout);
+        if policy == Splice::Always {
+            for side in Side::ALL {
+                cx.splice(side, true);
+            }
+            self.board().spliced.add(2);
+        }
+        cx.resume(Side::Front);
+        Verdict::Continue
+    }
+
+    /// Tells the backend who the client is, where it wants to know.
+    fn write_header<H: Handler>(&self, cx: &mut Ctx<'_, H>) {
+        let Some(send) = &self.group().send_proxy else {
+            return;
+        };
+        let extra = self.extra.as_ref();
+        let source = self.client(cx.peer());
+        let dest = extra
+            .and_then(|e| e.dest.or(e.local))
+            .unwrap_or(PeerAddr::Unix);
+        let (source, dest) = (endpoint(source), endpoint(dest));
+        match send {
+            SendProxy::V1 => {
+                let mut line = [0; V1_BYTES_MAX];
+                let len = proxy_protocol::write_v1(&mut line, source, dest);
+                let _ = cx.write_to(Side::Back, &line[..len]);
+            }
+            SendProxy::V2 { tlvs, checksum } => {
+                let id = self.opened_ns.to_be_bytes();
+                let mut block = [0; proxy_protocol::HEADER_BYTES_MAX];
+                let values = self.tlv_values(tlvs, &id);
+                let checksum = if *checksum {
+                    Checksum::Append
+                } else {
+                    Checksum::Omit
+                };
+                // What does not fit was refused with the settings; a name from a hello is at most 255 bytes.
+                let written = proxy_protocol::write_v2(&mut block, source, dest, &values, checksum);
+                if let Ok(len) = written {
+                    let _ = cx.write_to(Side::Back, &block[..len]);
+                }
+            }
+        }
+    }
+
+    fn tlv_values<'a>(&'a self, tlvs: &'a [ProxyTlv], id: &'a [u8]) -> Vec<Tlv<'a>> {
+        use crate::proxy_protocol::kind;
+        let extra = self.extra.as_ref();
+        let name = extra.and_then(|e| e.name.as_deref()).map(str::as_bytes);
+        let protocol = extra.and_then(|e| e.protocol.as_deref());
+        tlvs.iter()
+            .filter_map(|tlv| {
+                let (kind, value) = match tlv {
+                    ProxyTlv::Authority => (kind::AUTHORITY, name?),
+                    ProxyTlv::Alpn => (kind::ALPN, protocol?),
+                    ProxyTlv::UniqueId => (kind::UNIQUE_ID, id),
+                    ProxyTlv::Custom { kind, value } => (*kind, value.as_slice()),
+                };
+                Some(Tlv { kind, value })
+            })
+            .collect()
+    }
+
+    /// The backend could not be had.
+    pub fn connect_failed<H: Handler>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        error: &io::Error,
+    ) -> Verdict {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let is_backends_fault =
+            matches!(connect_action(errno), ConnectAction::TryAnother) || errno == 0;
+        let board = self.backend_board();
+        if is_backends_fault {
+            board.connect_refused.add(1);
+        } else {
+            board.connect_local.add(1);
+        }
+        self.try_next(cx, Cause::of_connect_errno(errno))
+    }
+
+    /// Gives the place back and tries another backend, if there are tries left.
+    fn try_next<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
+        let (group, failed) = (usize::from(self.group), usize::from(self.backend));
+        self.give_place_back();
+        self.cause = Some(cause);
+        if u32::from(self.tries) >= self.group().retries {
+            return self.refuse(cause);
+        }
+        self.tries += 1;
+        self.home.backend_board(group, failed).retried.add(1);
+        self.extra().tried.insert(failed);
+        self.choose(cx)
+    }
+
+    /// Bytes have arrived.
+    #[inline]
+    pub fn data<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
+        if self.phase == Phase::Relay {
+            return self.pass(cx, input);
+        }
+        match self.phase {
+            Phase::Header => self.read_header(cx, input),
+            Phase::Hello => self.read_hello(cx, input),
+            Phase::FirstByte => self.choose(cx),
+            // Left for when there is somebody to give it to.
+            Phase::Queue | Phase::Connecting => Verdict::Pause,
+            Phase::Relay | Phase::Ending => Verdict::Continue,
+        }
+    }
+
+    /// Passes what came from one side to the other.
+    #[inline]
+    fn pass<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
+        let side = cx.side();
+        let bytes = input.take_all();
+        let _ = cx.write_to(side.other(), bytes);
+        self.count(side, bytes.len());
+        if self.timer.is_some() {
+            self.stop_timer(cx);
+        }
+        let policy = self.listener().splice;
+        if self.relay.handle_copied(side, bytes.len(), policy) == Advice::Splice {
+            cx.splice(side, true);
+            self.board().spliced.add(1);
+        }
+        Verdict::Continue
+    }
+
+    /// Bytes have passed by themselves.
+    pub fn spliced<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
+        let side = cx.side();
+        self.count(side, bytes);
+        if self.timer.is_some() {
+            self.stop_timer(cx);
+        }
+        let policy = self.listener().splice;
+        if self.relay.handle_spliced(side, bytes, policy) == Advice::Copy {
+            cx.splice(side, false);
+        }
+        Verdict::Continue
+    }
+
+    #[inline]
+    fn count(&self, side: Side, bytes: usize) {
+        let board = self.backend_board();
+        match side {
+            Side::Front => &board.bytes_up,
+            Side::Back => &board.bytes_down,
+        }
+        .add(bytes as u64);
+    }
+
+    fn read_header<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
+        let (len, client, dest) = match proxy_protocol::parse(input.bytes()) {
+            Parsed::NeedMore => return Verdict::Continue,
+            Parsed::Bad(_) => return self.refuse(Cause::HeaderRefused),
+            Parsed::Done { len, header } => {
+                let told = |end: Option<PeerEndpoint<'_>>| end.map(|end| end.peer_addr());
+                (len, told(header.source), told(header.dest))
+            }
+        };
+        input.take(len);
+        let extra = self.extra();
+        (extra.client, extra.dest) = (client, dest);
+        self.stop_timer(cx);
+        let verdict = self.admit(cx);
+        if self.phase == Phase::Hello && verdict == Verdict::Continue && !input.is_empty() {
+            return self.read_hello(cx, input);
+        }
+        match verdict {
+            // What came behind the header waits for a backend.
+            Verdict::Continue if !input.is_empty() && self.phase == Phase::FirstByte => {
+                self.choose(cx)
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn read_hello<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
+        let listener = usize::from(self.listener);
+        let home = Rc::clone(&self.home);
+        let mut scratch = home.scratch();
+        let mut reader = self.extra().hello;
+        let group = match reader.read(input.bytes(), &mut scratch) {
+            HelloRead::NeedMore => {
+                self.extra().hello = reader;
+                return Verdict::Continue;
+            }
+            HelloRead::Bad(_) => None,
+            HelloRead::NotTls => home.site.route_of(listener, None),
+            HelloRead::Hello(hello) => {
+                let extra = self.extra();
+                extra.name = hello.sni.map(|name| name.as_str().into());
+                extra.protocol = hello.alpn.clone().next().map(Into::into);
+                home.site.route_of(listener, Some(&hello))
+            }
+        };
+        drop(scratch);
+        match group {
+            Some(group) => {
+                self.stop_timer(cx);
+                self.route(cx, group)
+            }
+            None => self.refuse(Cause::HelloRefused),
+        }
+    }
+
+    /// A side has finished.
+    pub fn finished<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        let side = cx.side();
+        if self.phase != Phase::Relay {
+            // Only the client can, and before anything was done for it.
+            self.phase = Phase::Ending;
+            return Verdict::Close;
+        }
+        cx.finish(side.other());
+        match self.relay.handle_finished(side) {
+            AfterFin::Over => {
+                self.cause = Some(Cause::Finished);
+                Verdict::Drain
+            }
+            AfterFin::HalfClosed => {
+                let timeout = self.listener().timeouts.half_close;
+                cx.set_idle_timeout(Some(timeout));
+                Verdict::Continue
+            }
+        }
+    }
+
+    /// A timer is due.
+    pub fn timer<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, timer: TimerKey) -> Verdict {
+        if self.timer == Some(timer) {
+            self.timer = None;
+            return self.phase_timed_out(cx);
+        }
+        let Some(extra) = &self.extra else {
+            return Verdict::Continue;
+        };
+        self.cause = Some(if extra.lifetime == Some(timer) {
+            Cause::LifetimeReached
+        } else {
+            Cause::Drained
+        });
+        self.end_politely()
+    }
+
+    fn phase_timed_out<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        match self.phase {
+            Phase::Header => self.refuse(Cause::HeaderTimeout),
+            Phase::Hello => self.refuse(Cause::HelloTimeout),
+            Phase::FirstByte | Phase::Relay => self.refuse(Cause::FirstByteTimeout(Leg::Client)),
+            Phase::Queue => {
+                self.leave_queue();
+                self.refuse(Cause::QueueTimeout)
+            }
+            Phase::Connecting => {
+                self.backend_board().connect_timeouts.add(1);
+                cx.disconnect();
+                self.try_next(cx, Cause::ConnectTimeout)
+            }
+            Phase::Ending => Verdict::Continue,
+        }
+    }
+
+    /// Ends a session that did nothing wrong: what is on its way is delivered.
+    fn end_politely(&mut self) -> Verdict {
+        match std::mem::replace(&mut self.phase, Phase::Ending) {
+            Phase::Relay => Verdict::Drain,
+            _ => Verdict::Close,
+        }
+    }
+
+    /// A place may be free.
+    pub fn note<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, note: Note) -> Verdict {
+        match (note, self.phase) {
+            (Note::Turn, Phase::Queue) => {
+                // Whoever called has taken it out of the queue.
+                if let Some(extra) = &mut self.extra {
+                    extra.queued_as = None;
+                }
+                self.choose(cx)
+            }
+            (Note::Turn, _) => {
+                // It has gone on without; the turn is the next one's.
+                self.home.site.wake_next(usize::from(self.group));
+                Verdict::Continue
+            }
+        }
+    }
+
+    /// The server drains.
+    pub fn drain<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        match self.phase {
+            Phase::Header | Phase::Hello | Phase::FirstByte | Phase::Queue => {
+                self.leave_queue();
+                self.cause = Some(Cause::Drained);
+                return self.end_politely();
+            }
+            Phase::Connecting | Phase::Relay | Phase::Ending => {}
+        }
+        if self.home.site.settings.drain_close == DrainClose::Spread {
+            let window = self.home.site.drain_window();
+            let timer = cx.set_timer(jittered(window, 100, cx.now_ns()));
+            self.extra().drain = timer;
+        }
+        Verdict::Continue
+    }
+
+    /// The session has ended.
+    pub fn ended(&mut self, end: &End) {
+        let had_connection = matches!(self.phase, Phase::Relay) || self.connected_ms != NEVER;
+        if self.backend != NO_BACKEND {
+            let board = self.backend_board();
+            board.ended.add(u64::from(had_connection));
+            let is_backends = end.side == Some(Side::Back);
+            board.resets.add(u64::from(
+                is_backends && end.reason == CloseReason::PeerReset,
+            ));
+            let backend =
+                &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
+            backend
+                .session_time
+                .record_shared(end.now_ns.saturating_sub(self.opened_ns));
+        }
+        let termination = self.termination(end);
+        self.leave_queue();
+        self.home.record(
+            |line, context| self.write_record(line, &context, end, termination),
+            &termination,
+        );
+        self.give_place_back();
+    }
+
+    /// How it ended, as operators know it.
+    fn termination(&self, end: &End) -> Termination {
+        let leg = match end.side {
+            Some(Side::Back) => Leg::Server,
+            _ => Leg::Client,
+        };
+        let has_finished = Side::ALL.map(|side| self.relay.has_finished(side));
+        let phase = match self.phase {
+            Phase::Header | Phase::Hello | Phase::FirstByte => EndPhase::Request,
+            Phase::Queue => EndPhase::Queue,
+            Phase::Connecting => EndPhase::Connect,
+            Phase::Relay | Phase::Ending if has_finished.contains(&true) => EndPhase::LastData,
+            Phase::Relay => EndPhase::Data,
+            Phase::Ending if self.connected_ms != NEVER => EndPhase::Data,
+            Phase::Ending if self.backend != NO_BACKEND || self.tries > 0 => EndPhase::Connect,
+            Phase::Ending => EndPhase::Request,
+        };
+        // What was finished and could not be delivered in the end was not finished.
+        let is_whole = matches!(
+            end.reason,
+            CloseReason::PeerFinished | CloseReason::HandlerClosed
+        );
+        let cause = self
+            .cause
+            .filter(|cause| *cause != Cause::Finished || is_whole);
+        Termination::new(end.reason, leg, cause, phase)
+    }
+
+    fn write_record(
+        &self,
+        line: &mut String,
+        context: &RecordContext<'_>,
+        end: &End,
+        termination: Termination,
+    ) {
+        let settings = &context.site.settings;
+        let extra = self.extra.as_ref();
+        let group = &settings.groups[usize::from(self.group)];
+        let backend = group.backends.get(usize::from(self.backend));
+        let has_chosen = backend.is_some() || self.tries > 0;
+        let opened_ms = self.opened_ns / 1_000_000;
+        let record = Record {
+            start_unix_ms: context.wall_offset_ms + opened_ms,
+            duration_ms: (end.now_ns / 1_000_000).saturating_sub(opened_ms),
+            listener: &self.listener().name,
+            client: end.peer,
+            source: extra.and_then(|extra| extra.client),
+            group: has_chosen.then_some(group.name.as_str()),
+            backend: backend.map(|backend| backend.name.as_str()),
+            backend_address: None,
+            termination,
+            detail: None,
+            queue_ms: None,
+            connect_ms: (self.connected_ms != NEVER).then_some(u64::from(self.connected_ms)),
+            first_byte_ms: None,
+            bytes_up: self.relay.bytes(Side::Front),
+            bytes_down: self.relay.bytes(Side::Back),
+            retries: u32::from(self.tries),
+            loop_index: self.home.index as u32,
+            sni: extra
+                .and_then(|extra| extra.name.as_deref())
+                .map(str::as_bytes),
+            weight: context.weight,
+        };
+        record.write(settings.access_log.format, line);
+    }
+
+    /// Ends a session that cannot be served: a reset, since a FIN would look like an empty answer.
+    fn refuse(&mut self, cause: Cause) -> Verdict {
+        let board = self.board();
+        match cause {
+            Cause::AccessDenied => &board.refused_access,
+            Cause::HeaderRefused | Cause::HeaderTimeout => &board.refused_header,
+            Cause::HelloRefused | Cause::HelloTimeout | Cause::NoRoute | Cause::NotTls => {
+                &board.refused_hello
+            }
+            Cause::QueueFull | Cause::QueueTimeout => &board.refused_queue,
+            _ => &board.refused_backend,
+        }
+        .add(1);
+        self.cause = Some(cause);
+        Verdict::Abort
+    }
+
+    fn enter<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, phase: Phase, timeout: Option<Duration>) {
+        self.stop_timer(cx);
+        self.phase = phase;
+        self.timer = timeout.and_then(|timeout| cx.set_timer(timeout));
+    }
+
+    fn stop_timer<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) {
+        if let Some(timer) = self.timer.take() {
+            cx.cancel_timer(timer);
+        }
+    }
+
+    fn give_place_back(&mut self) {
+        if self.backend != NO_BACKEND {
+            let backend = usize::from(std::mem::replace(&mut self.backend, NO_BACKEND));
+            self.home.give_place_back(usize::from(self.group), backend);
+        }
+    }
+
+    fn board(&self) -> &crate::site::ListenerBoard {
+        self.home.listener_board(usize::from(self.listener))
+    }
+
+    #[inline]
+    fn backend_board(&self) -> &crate::site::BackendBoard {
+        self.home
+            .backend_board(usize::from(self.group), usize::from(self.backend))
+    }
+}
+
+impl Handler for Session {
+    type Message = Note;
+
+    const NAMES: &'static [&'static str] = &["proxy"];
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        self.opened(cx)
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        self.data(cx, input)
+    }
+
+    fn on_spliced(&mut self, cx: &mut Ctx<'_, Self>, bytes: usize) -> Verdict {
+        self.spliced(cx, bytes)
+    }
+
+    fn on_finished(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        self.finished(cx)
+    }
+
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, timer: TimerKey) -> Verdict {
+        self.timer(cx, timer)
+    }
+
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, note: Note) -> Verdict {
+        self.note(cx, note)
+    }
+
+    fn on_connected(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        self.connected(cx)
+    }
+
+    fn on_connect_failed(&mut self, cx: &mut Ctx<'_, Self>, error: io::Error) -> Verdict {
+        self.connect_failed(cx, &error)
+    }
+
+    fn on_drain(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        self.drain(cx)
+    }
+
+    fn on_end(&mut self, end: &End) {
+        self.ended(end);
+    }
+}
+
+/// What the kernel watches over, on both sides of a session.
+#[must_use]
+pub fn vigilance(listener: &ListenerSettings) -> Vigilance {
+    Vigilance {
+        keep_alive: listener.keepalive.map(|keepalive| KeepAlive {
+            idle: keepalive.idle,
+            interval: keepalive.interval,
+            count: keepalive.count,
+        }),
+        user_timeout: listener.user_timeout,
+    }
+}
+
+/// The end of a connection as a header names it. A unix socket's end has no name.
+fn endpoint(addr: PeerAddr) -> PeerEndpoint<'static> {
+    addr.socket_addr()
+        .map_or(PeerEndpoint::Unix(b""), PeerEndpoint::Inet)
+}
+
+/// `whole`, less a share of up to `percent` that is spread by `seed`.
+fn jittered(whole: Duration, percent: u16, seed: u64) -> Duration {
+    let share = u64::from(percent.min(100));
+    let millis = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
+    let most = (u128::from(millis) * u128::from(share) / 100) as u64;
+    Duration::from_millis(millis - crate::balance::random::mix(seed) % (most + 1))
+}
+
+fn millis(ns: u64) -> u32 {
+    u32::try_from(ns.div_ceil(1_000_000)).map_or(NEVER - 1, |millis| millis.min(NEVER - 1))
+}

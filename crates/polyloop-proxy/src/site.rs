@@ -1,0 +1,694 @@
+//! What the loops of a proxy share: settings, backends with their counts, who waits for a place.
+//!
+//! ```text
+//!   Site (one)        groups: backends: places taken, health, counters     queue: who waits for a backend below its cap
+//!     ^ Arc
+//!   LoopSite (one a loop)   a picker for each group, the loop's clock reading, random state
+//!     ^ Rc
+//!   Session (one a connection)
+//! ```
+//!
+//! The one idea: a session changes shared state twice, when it takes a place at a backend and when it gives it back. Both
+//! are one atomic addition to the count that all loops see, so `least` and caps are right across loops; nothing is shared for
+//! each event. Counters that only tell are owned by a loop and added up by who reads them.
+//!
+//! Deliberately absent: sockets, and the session's phases ([`session`](crate::session)).
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use polyloop::hist::AtomicHistogram;
+use polyloop::telemetry::Counter;
+use polyloop::{ConnRef, Remote};
+
+use crate::access::Access;
+use crate::balance::{Candidate, Picker, SourceTable, Tried, WEIGHT_SCALE, Weight, identity};
+use crate::record::Sampler;
+use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
+use crate::termination::Termination;
+use crate::tls_hello::Hello;
+
+/// What the loops share. See the module's documentation.
+pub struct Site {
+    /// What the proxy was told.
+    pub settings: ProxySettings,
+    /// In the order of the settings.
+    pub groups: Box<[Group]>,
+    /// What is made of each listener, in the order of the settings.
+    pub listeners: Box<[Listener]>,
+    /// How a session that waits is told that it is its turn; set before the first loop runs.
+    waker: OnceLock<Waker>,
+    /// Where access records go; set before the first loop runs.
+    records: OnceLock<RecordSink>,
+    drain_window_ms: AtomicU64,
+    /// The wall clock when the loops' clock was 0, in milliseconds of the epoch.
+    wall_offset_ms: AtomicU64,
+    loops: usize,
+}
+
+/// Takes one access record, a line with its end. It must not wait.
+type RecordSink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Tells a waiting session that it is its turn.
+type Waker = Box<dyn Fn(ConnRef) + Send + Sync>;
+
+/// A group of backends.
+pub struct Group {
+    /// In the order of the settings.
+    pub backends: Box<[Backend]>,
+    weights: Vec<Weight>,
+    table: Option<SourceTable>,
+    /// Sessions that wait for a place, over all loops.
+    waiting: AtomicUsize,
+    queue: Mutex<VecDeque<ConnRef>>,
+}
+
+/// A backend, as all loops see it.
+pub struct Backend {
+    /// Where it is now.
+    place: RwLock<Vec<Remote>>,
+    /// Sessions that have a place, or are on their way to one.
+    taken: AtomicU64,
+    taken_max: u64,
+    /// A [`Standing`].
+    standing: AtomicU32,
+    /// Share of its weight that it gets now, in [`WEIGHT_SCALE`]ths.
+    share: AtomicU32,
+    /// By loop.
+    pub boards: Box<[BackendBoard]>,
+    /// Nanoseconds from asking for a connection to having it.
+    pub connect_time: AtomicHistogram,
+    /// Nanoseconds from accept to the end.
+    pub session_time: AtomicHistogram,
+}
+
+/// Whether a backend may be given sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Standing {
+    /// It may.
+    Up = 0,
+    /// Checks or failures say that it does not work: used only where nothing else is left and the group fails open.
+    Down = 1,
+    /// An operator has taken it out: never used.
+    Out = 2,
+}
+
+/// Declares counters of one loop with names and help texts.
+macro_rules! board {
+    ($(#[$doc:meta])* $board:ident: $($name:ident: $help:literal,)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $board {
+            $(#[doc = $help] pub $name: Counter,)*
+        }
+
+        impl $board {
+            /// Every counter: name, help, value.
+            pub fn each(&self, mut tell: impl FnMut(&'static str, &'static str, u64)) {
+                $(tell(stringify!($name), $help, self.$name.value());)*
+            }
+        }
+    };
+}
+
+board! {
+    /// What one loop has done with one backend. Only that loop writes it.
+    BackendBoard:
+    chosen: "Times it was chosen.",
+    connected: "Connections made to it.",
+    connect_refused: "Connections that it refused, or that broke while they were made.",
+    connect_timeouts: "Connections that were not made in time.",
+    connect_local: "Connections that failed for want of a port, a descriptor or memory on this side.",
+    retried: "Sessions that went to another backend after it had failed them.",
+    ended: "Sessions that ended after they had its connection.",
+    resets: "Sessions that it reset.",
+    bytes_up: "Bytes from clients to it.",
+    bytes_down: "Bytes from it to clients.",
+}
+
+board! {
+    /// What one loop has done for one listener. Only that loop writes it.
+    ListenerBoard:
+    sessions: "Sessions begun.",
+    refused_access: "Sessions refused by allow and deny lists.",
+    refused_header: "Sessions refused because their PROXY header was missing, bad, late or from somebody who may not send one.",
+    refused_hello: "Sessions refused because their TLS hello was bad or late, or no route matched it.",
+    refused_backend: "Sessions refused because no backend could be had.",
+    refused_queue: "Sessions refused because too many waited for a backend, or they waited too long.",
+    queued: "Sessions that waited for a backend below its cap.",
+    spliced: "Directions that were spliced.",
+}
+
+/// What is made of a listener's settings.
+#[derive(Debug)]
+pub struct Listener {
+    /// By loop.
+    pub boards: Box<[ListenerBoard]>,
+    access: Access,
+    /// Who must send a PROXY header.
+    trusted: Access,
+}
+
+impl Listener {
+    fn new(settings: &ListenerSettings, loops: usize) -> Self {
+        let trusted = settings
+            .accept_proxy
+            .as_ref()
+            .map_or_else(Access::default, |accept| Access::new(&accept.from, &[]));
+        Self {
+            boards: (0..loops).map(|_| ListenerBoard::default()).collect(),
+            access: Access::new(&settings.allow, &settings.deny),
+            trusted,
+        }
+    }
+}
+
+impl Site {
+    /// Shared state for these settings and `loops` loops. The embedded echo has no address yet: see
+    /// [`set_echo`](Self::set_echo).
+    #[must_use]
+    pub fn new(settings: ProxySettings, loops: usize) -> Self {
+        let groups = settings
+            .groups
+            .iter()
+            .map(|group| Group::new(group, loops))
+            .collect();
+        let listeners = settings
+            .listeners
+            .iter()
+            .map(|listener| Listener::new(listener, loops))
+            .collect();
+        Self {
+            settings,
+            groups,
+            listeners,
+            waker: OnceLock::new(),
+            records: OnceLock::new(),
+            drain_window_ms: AtomicU64::new(0),
+            wall_offset_ms: AtomicU64::new(0),
+            loops,
+        }
+    }
+
+    /// How many loops there are.
+    #[must_use]
+    pub const fn loops(&self) -> usize {
+        self.loops
+    }
+
+    /// Sets how waiting sessions are told that it is their turn; the second call changes nothing.
+    pub fn set_waker(&self, waker: impl Fn(ConnRef) + Send + Sync + 'static) {
+        let _ = self.waker.set(Box::new(waker));
+    }
+
+    /// Sets where access records go, and what the wall clock said (in milliseconds of the epoch) when the loops' clock was 0; the
+    /// second call changes nothing.
+    pub fn set_records(&self, wall_offset_ms: u64, sink: impl Fn(&str) + Send + Sync + 'static) {
+        self.wall_offset_ms.store(wall_offset_ms, Relaxed);
+        let _ = self.records.set(Box::new(sink));
+    }
+
+    /// Sets how long a drain lasts, over which sessions are closed if the settings say so.
+    pub fn set_drain_window(&self, window: Duration) {
+        let millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        self.drain_window_ms.store(millis, Relaxed);
+    }
+
+    pub(crate) fn drain_window(&self) -> Duration {
+        Duration::from_millis(self.drain_window_ms.load(Relaxed))
+    }
+
+    /// Whether a PROXY header is expected from this address. On a unix socket, whoever may open it is trusted.
+    pub(crate) fn is_trusted(&self, listener: usize, peer: Option<IpAddr>) -> bool {
+        peer.is_none_or(|ip| self.listeners[listener].trusted.admits(ip))
+    }
+
+    /// Whether a client with this address may come. One without an address came through a unix socket, whose file says who
+    /// may.
+    pub(crate) fn is_allowed(&self, listener: usize, client: Option<IpAddr>) -> bool {
+        client.is_none_or(|ip| self.listeners[listener].access.admits(ip))
+    }
+
+    /// The group for a client's hello; `None` for a client that does not speak TLS.
+    pub(crate) fn route_of(&self, listener: usize, hello: Option<&Hello<'_>>) -> Option<usize> {
+        let routing = &self.settings.listeners[listener].routing;
+        let matching = hello.and_then(|hello| {
+            routing.routes.iter().find(|route| {
+                let is_named = route.sni.is_empty()
+                    || hello
+                        .sni
+                        .is_some_and(|name| route.sni.iter().any(|sni| sni.matches(name.as_str())));
+                is_named
+                    && (route.alpn.is_empty()
+                        || route
+                            .alpn
+                            .iter()
+                            .any(|protocol| hello.alpn.offers(protocol.as_bytes())))
+            })
+        });
+        matching.map(|route| route.group).or(routing.otherwise)
+    }
+
+    /// Tells where the embedded echo listens.
+    pub fn set_echo(&self, addr: SocketAddr) {
+        for (group, settings) in self.groups.iter().zip(&self.settings.groups) {
+            for (backend, settings) in group.backends.iter().zip(&settings.backends) {
+                if settings.to == Target::Echo {
+                    backend.set_places(vec![Remote::Tcp(addr)]);
+                }
+            }
+        }
+    }
+
+    /// Whoever waits longest for a place in a group may try now.
+    pub fn wake_next(&self, group: usize) {
+        let group = &self.groups[group];
+        if group.waiting.load(SeqCst) == 0 {
+            return;
+        }
+        let next = group.lock_queue().pop_front();
+        if let (Some(next), Some(waker)) = (next, self.waker.get()) {
+            group.waiting.fetch_sub(1, SeqCst);
+            waker(next);
+        }
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site")
+            .field("groups", &self.groups.len())
+            .field("loops", &self.loops)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    fn new(settings: &GroupSettings, loops: usize) -> Self {
+        let weights: Vec<Weight> = settings
+            .backends
+            .iter()
+            .map(|backend| Weight {
+                weight: backend.weight,
+                backup: backend.backup,
+                identity: identity(&backend.name),
+            })
+            .collect();
+        let backends = settings
+            .backends
+            .iter()
+            .map(|backend| {
+                let place = match &backend.to {
+                    Target::Addr(addr) => vec![Remote::Tcp(*addr)],
+                    Target::Unix(path) => vec![Remote::Unix(Arc::from(path.as_path()))],
+                    Target::Name { .. } | Target::Srv { .. } | Target::Echo => Vec::new(),
+                };
+                Backend {
+                    place: RwLock::new(place),
+                    taken: AtomicU64::new(0),
+                    taken_max: backend.connections_max.map_or(u64::MAX, u64::from),
+                    standing: AtomicU32::new(Standing::Up as u32),
+                    share: AtomicU32::new(WEIGHT_SCALE),
+                    boards: (0..loops).map(|_| BackendBoard::default()).collect(),
+                    connect_time: AtomicHistogram::new(),
+                    session_time: AtomicHistogram::new(),
+                }
+            })
+            .collect();
+        let table = (settings.balance == crate::balance::Algorithm::SourceHash)
+            .then(|| SourceTable::build(&weights));
+        Self {
+            backends,
+            weights,
+            table,
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Sessions that wait for a place.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Puts a session at the end of the queue, unless `max` wait already.
+    ///
+    /// Whoever gives a place back looks at the queue after that, and who queues looks at the places after this: one of the
+    /// two sees the other, so the caller must try once more when this says `true`.
+    #[must_use]
+    pub(crate) fn queue_up(&self, who: ConnRef, has_waited: bool, max: usize) -> bool {
+        let mut queue = self.lock_queue();
+        if queue.len() >= max && !has_waited {
+            return false;
+        }
+        if has_waited {
+            queue.push_front(who);
+        } else {
+            queue.push_back(who);
+        }
+        self.waiting.fetch_add(1, SeqCst);
+        true
+    }
+
+    /// Takes a session out of the queue; whether it was there.
+    pub(crate) fn leave_queue(&self, who: ConnRef) -> bool {
+        let mut queue = self.lock_queue();
+        let Some(at) = queue.iter().position(|waiting| *waiting == who) else {
+            return false;
+        };
+        queue.remove(at);
+        self.waiting.fetch_sub(1, SeqCst);
+        true
+    }
+
+    fn lock_queue(&self) -> std::sync::MutexGuard<'_, VecDeque<ConnRef>> {
+        // Nothing in here panics with the lock held.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("backends", &self.backends.len())
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// Sessions that have a place here.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// Whether it may be given sessions.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.standing.load(Relaxed) {
+            0 => Standing::Up,
+            1 => Standing::Down,
+            _ => Standing::Out,
+        }
+    }
+
+    /// Changes whether it may be given sessions, and which share of its weight it gets, in [`WEIGHT_SCALE`]ths.
+    pub fn set_standing(&self, standing: Standing, share: u32) {
+        self.share.store(share, Relaxed);
+        self.standing.store(standing as u32, Relaxed);
+    }
+
+    /// Where it is, now; empty while its name has no addresses.
+    #[must_use]
+    pub fn places(&self) -> Vec<Remote> {
+        self.place
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Moves it.
+    pub fn set_places(&self, places: Vec<Remote>) {
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = places;
+    }
+
+    /// One of its places, another each time.
+    fn place(&self, nth: usize) -> Option<Remote> {
+        let places = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        let count = places.len();
+        (count > 0).then(|| places[nth % count].clone())
+    }
+
+    /// Takes a place, if one is free.
+    #[must_use]
+    fn take(&self) -> bool {
+        if self.taken_max == u64::MAX {
+            self.taken.fetch_add(1, SeqCst);
+            return true;
+        }
+        self.taken
+            .try_update(SeqCst, SeqCst, |taken| {
+                (taken < self.taken_max).then_some(taken + 1)
+            })
+            .is_ok()
+    }
+
+    fn is_full(&self) -> bool {
+        self.taken() >= self.taken_max
+    }
+
+    fn give_back(&self) {
+        let before = self.taken.fetch_sub(1, SeqCst);
+        assert!(before > 0, "more places given back than were taken");
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("taken", &self.taken())
+            .field("standing", &self.standing())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One loop's part of a site.
+pub struct LoopSite {
+    /// What it shares with the others.
+    pub site: Arc<Site>,
+    /// The loop, counted from 0.
+    pub index: usize,
+    pickers: RefCell<Vec<Picker>>,
+    turn: Cell<usize>,
+    scratch: RefCell<Vec<u8>>,
+    sampler: RefCell<Sampler>,
+    line: RefCell<String>,
+}
+
+/// A place at a backend that a session has taken, and where that is.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) backend: usize,
+    pub(crate) place: Remote,
+}
+
+/// Why no place could be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// All that may be used are at their cap: one may become free.
+    Full,
+    /// None may be used.
+    NoneUsable,
+}
+
+impl LoopSite {
+    /// The part of one loop.
+    #[must_use]
+    pub fn new(site: &Arc<Site>, index: usize, seed: u64) -> Rc<Self> {
+        let pickers = site
+            .settings
+            .groups
+            .iter()
+            .zip(&site.groups)
+            .map(|(settings, group)| {
+                let mut picker = Picker::new(settings.balance, index, site.loops, seed);
+                match &group.table {
+                    Some(table) => picker.set_source_table(table),
+                    None => {
+                        // What is past the bound of a group was refused with the settings.
+                        picker.set_backends(&group.weights);
+                    }
+                }
+                picker
+            })
+            .collect();
+        Rc::new(Self {
+            site: Arc::clone(site),
+            index,
+            pickers: RefCell::new(pickers),
+            turn: Cell::new(index),
+            scratch: RefCell::new(Vec::new()),
+            sampler: RefCell::new(Sampler::new(
+                NonZeroU32::new(site.settings.access_log.sample_every).unwrap_or(NonZeroU32::MIN),
+                seed ^ index as u64,
+            )),
+            line: RefCell::new(String::new()),
+        })
+    }
+
+    /// This loop's counters for a backend.
+    pub(crate) fn backend_board(&self, group: usize, backend: usize) -> &BackendBoard {
+        &self.site.groups[group].backends[backend].boards[self.index]
+    }
+
+    /// This loop's counters for a listener.
+    pub(crate) fn listener_board(&self, listener: usize) -> &ListenerBoard {
+        &self.site.listeners[listener].boards[self.index]
+    }
+
+    /// Chooses a backend that was not tried and takes a place there.
+    pub(crate) fn take_place(
+        &self,
+        group: usize,
+        source: Option<IpAddr>,
+        tried: &Tried,
+    ) -> Result<Taken, NoPlace> {
+        let settings = &self.site.settings.groups[group];
+        let mut is_full = false;
+        for standing in [Standing::Up, Standing::Down] {
+            match self.take_place_of(group, source, tried, standing) {
+                Ok(taken) => return Ok(taken),
+                Err(NoPlace::Full) => is_full = true,
+                Err(NoPlace::NoneUsable) => {}
+            }
+            if is_full || !settings.fail_open {
+                break;
+            }
+        }
+        Err(if is_full {
+            NoPlace::Full
+        } else {
+            NoPlace::NoneUsable
+        })
+    }
+
+    /// Among those that stand at least so well.
+    fn take_place_of(
+        &self,
+        group: usize,
+        source: Option<IpAddr>,
+        tried: &Tried,
+        worst: Standing,
+    ) -> Result<Taken, NoPlace> {
+        let backends = &self.site.groups[group].backends;
+        let weights = &self.site.groups[group].weights;
+        let is_full = Cell::new(false);
+        let candidate = |index: usize| {
+            let backend = &backends[index];
+            if backend.standing() as u32 > worst as u32 {
+                return None;
+            }
+            if backend.is_full() {
+                is_full.set(true);
+                return None;
+            }
+            Some(Candidate {
+                live: backend.taken(),
+                weight_now: u32::from(weights[index].weight) * backend.share.load(Relaxed),
+            })
+        };
+        let mut unplaced = *tried;
+        let pickers = &mut *self.pickers.borrow_mut();
+        // Another loop may take the last place in between; then it is full, and the next choice knows.
+        for _ in 0..CHOICES_MAX {
+            let Some(index) = pickers[group].pick(source, candidate, &unplaced) else {
+                break;
+            };
+            self.turn.set(self.turn.get().wrapping_add(1));
+            let Some(place) = backends[index].place(self.turn.get()) else {
+                // A name without addresses.
+                unplaced.insert(index);
+                continue;
+            };
+            if backends[index].take() {
+                self.backend_board(group, index).chosen.add(1);
+                return Ok(Taken {
+                    backend: index,
+                    place,
+                });
+            }
+            is_full.set(true);
+        }
+        Err(if is_full.get() {
+            NoPlace::Full
+        } else {
+            NoPlace::NoneUsable
+        })
+    }
+
+    /// Room for a hello that comes in pieces.
+    pub(crate) fn scratch(&self) -> RefMut<'_, Vec<u8>> {
+        self.scratch.borrow_mut()
+    }
+
+    /// Where to connect from: the group's sources of the right family, in turn; ports of a range in turn as well.
+    pub(crate) fn source_for(&self, group: &GroupSettings, to: &SocketAddr) -> Option<SocketAddr> {
+        let fitting = || {
+            let sources = group.sources.iter();
+            sources.filter(|source| source.ip.is_ipv4() == to.is_ipv4())
+        };
+        let count = fitting().count();
+        if count == 0 {
+            return None;
+        }
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        let source = fitting().nth(turn % count)?;
+        let port = source.ports.map_or(0, |(first, last)| {
+            let ports = usize::from(last.saturating_sub(first)) + 1;
+            // Loops start apart, and each goes round: two loops seldom try the same port at once.
+            let start = ports * self.index / self.site.loops;
+            first + ((start + turn / count) % ports) as u16
+        });
+        Some(SocketAddr::new(source.ip, port))
+    }
+
+    /// Writes a session's record, if it is to be told.
+    pub(crate) fn record(
+        &self,
+        write: impl FnOnce(&mut String, RecordContext<'_>),
+        termination: &Termination,
+    ) {
+        let Some(sink) = self.site.records.get() else {
+            return;
+        };
+        let Some(weight) = self.sampler.borrow_mut().keep(termination) else {
+            return;
+        };
+        let mut line = self.line.borrow_mut();
+        line.clear();
+        write(
+            &mut line,
+            RecordContext {
+                site: &self.site,
+                wall_offset_ms: self.site.wall_offset_ms.load(Relaxed),
+                weight,
+            },
+        );
+        sink(&line);
+    }
+
+    /// Gives a place back, and lets the next in the queue try.
+    pub(crate) fn give_place_back(&self, group: usize, backend: usize) {
+        self.site.groups[group].backends[backend].give_back();
+        self.site.wake_next(group);
+    }
+}
+
+impl fmt::Debug for LoopSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoopSite")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a record needs beside its session.
+pub(crate) struct RecordContext<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) wall_offset_ms: u64,
+    pub(crate) weight: u32,
+}
+
+/// Choices for one session at one moment, when others are faster or names have no addresses.
+const CHOICES_MAX: usize = 8;

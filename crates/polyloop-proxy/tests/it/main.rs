@@ -1,0 +1,235 @@
+//! Proxied sessions on loops of memory: every byte, every FIN, every place that was taken.
+//!
+//! | module | what belongs there |
+//! |---|---|
+//! | `relaying` | bytes both ways, halves, resets, slow sides |
+//! | `choosing` | retries, silent backends, caps and queues, failing open |
+//! | `entering` | PROXY headers, TLS hellos, access lists, deadlines before the relay |
+//! | `sweep` | seeds with faults, and what must hold at the end of each |
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report; clippy exempts test functions alone"
+)]
+
+mod choosing;
+mod entering;
+mod relaying;
+mod sweep;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use polyloop::{
+    Accepted, Capacities, Choice, CloseReason, Ctx, Factory, Handler, Input, Tuning, Verdict,
+    WhenFull,
+};
+use polyloop_proxy::session::{Note, Session};
+use polyloop_proxy::settings::{
+    BackendSettings, GroupSettings, ListenerSettings, ProxySettings, Routing, Target,
+};
+use polyloop_proxy::site::{LoopSite, Site};
+use polyloop_sim::{Client, Sim, World};
+
+/// Sends back what it gets.
+pub(crate) struct Echo;
+
+impl Handler for Echo {
+    type Message = ();
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        let _ = cx.write(input.take_all());
+        Verdict::Continue
+    }
+}
+
+/// Says its name to everybody, and then echoes.
+pub(crate) struct Named(pub(crate) &'static [u8]);
+
+impl Handler for Named {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        let _ = cx.write(self.0);
+        Verdict::Continue
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        let _ = cx.write(input.take_all());
+        Verdict::Continue
+    }
+}
+
+/// A server of one loop.
+pub(crate) fn backend<H: Handler, M: Fn() -> H + 'static>(
+    world: &World,
+    make: M,
+) -> Sim<impl Factory<Handler = H> + use<H, M>> {
+    let make: Rc<dyn Fn() -> H> = Rc::new(make);
+    Sim::new(
+        world,
+        1,
+        &Tuning::default(),
+        Capacities::default(),
+        WhenFull::Wait,
+        move |_| {
+            let make = Rc::clone(&make);
+            move |_: Accepted| make()
+        },
+        |_| Choice::Stay,
+    )
+}
+
+/// The address of a listener of a world.
+pub(crate) fn address(listener: u32) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], listener as u16))
+}
+
+/// Where nobody listens.
+pub(crate) const NOBODY: u32 = 4999;
+
+/// One listener in front of one group of backends.
+pub(crate) fn settings(backends: &[u32]) -> ProxySettings {
+    let backends = backends
+        .iter()
+        .map(|&listener| {
+            let to = Target::Addr(address(listener));
+            BackendSettings::new(format!("b{listener}"), to)
+        })
+        .collect();
+    ProxySettings {
+        listeners: vec![ListenerSettings {
+            name: "front".to_owned(),
+            routing: Routing {
+                otherwise: Some(0),
+                ..Routing::default()
+            },
+            ..ListenerSettings::default()
+        }],
+        groups: vec![GroupSettings {
+            name: "group".to_owned(),
+            backends,
+            ..GroupSettings::default()
+        }],
+        ..ProxySettings::default()
+    }
+}
+
+/// A proxy, what its loops share, and the records it has written.
+pub(crate) struct Proxy<F: Factory<Handler = Session>> {
+    pub(crate) sim: Sim<F>,
+    pub(crate) site: Arc<Site>,
+    records: Arc<Mutex<Vec<String>>>,
+}
+
+pub(crate) fn proxy(
+    world: &World,
+    loops: usize,
+    settings: ProxySettings,
+) -> Proxy<impl Factory<Handler = Session> + use<>> {
+    proxy_tuned(world, loops, settings, &Tuning::default())
+}
+
+pub(crate) fn proxy_tuned(
+    world: &World,
+    loops: usize,
+    settings: ProxySettings,
+    tuning: &Tuning,
+) -> Proxy<impl Factory<Handler = Session> + use<>> {
+    let tuning = Tuning {
+        idle_timeout: settings.listeners[0].timeouts.idle,
+        output_high_bytes: settings.listeners[0].buffer_high_bytes as usize,
+        asks_local_addr: true,
+        ..tuning.clone()
+    };
+    let site = Arc::new(Site::new(settings, loops));
+    let records = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&records);
+    site.set_records(0, move |line| sink.lock().unwrap().push(line.to_owned()));
+    let shared = Arc::clone(&site);
+    let sim = Sim::new(
+        world,
+        loops,
+        &tuning,
+        Capacities::default(),
+        WhenFull::Wait,
+        move |index| {
+            let home = LoopSite::new(&shared, index, 7);
+            move |accepted: Accepted| Session::new(&home, accepted.listener, accepted.local)
+        },
+        |_| Choice::Stay,
+    );
+    let mailer = sim.console().mailer().clone();
+    site.set_waker(move |who| _ = mailer.send(who, Note::Turn));
+    Proxy { sim, site, records }
+}
+
+impl<F: Factory<Handler = Session>> Proxy<F> {
+    /// The records so far; taken.
+    pub(crate) fn records(&self) -> Vec<String> {
+        std::mem::take(&mut *self.records.lock().unwrap())
+    }
+
+    /// The termination states of the records so far; taken.
+    pub(crate) fn states(&self) -> Vec<String> {
+        let state = |line: &String| {
+            let at = line.find("state=").unwrap() + 6;
+            line[at..at + 2].to_owned()
+        };
+        self.records().iter().map(state).collect()
+    }
+
+    /// What must hold once everybody has left.
+    pub(crate) fn assert_at_rest(&mut self, world: &World) {
+        self.sim.settle();
+        for group in &self.site.groups {
+            assert_eq!(group.waiting(), 0, "sessions in a queue");
+            for backend in &group.backends {
+                assert_eq!(backend.taken(), 0, "places at a backend");
+            }
+        }
+        let sum = |number: fn(&polyloop::telemetry::Numbers) -> u64| self.sim.sum(number);
+        assert_eq!(sum(|numbers| numbers.live.value()), 0, "live sessions");
+        assert_eq!(sum(|numbers| numbers.timers.value()), 0, "timers");
+        assert_eq!(sum(|numbers| numbers.kept_bytes.value()), 0, "kept bytes");
+        assert_eq!(sum(|numbers| numbers.handler_panics.value()), 0, "panics");
+        assert_eq!(sum(|numbers| numbers.turns_idle.value()), 0, "idle turns");
+        assert_eq!(self.sim.console().permits().in_use(), 0, "permits");
+        assert_eq!(world.owned(), 0, "sockets open at our end");
+    }
+
+    pub(crate) fn closes(&self, reason: CloseReason) -> u64 {
+        let boards = self.sim.console().boards().iter();
+        boards
+            .map(|board| board.closes[reason.index()].value())
+            .sum()
+    }
+}
+
+/// Two servers in one world: each settles its own loops until neither has anything to do.
+pub(crate) fn settle<A: Factory, B: Factory>(front: &mut Sim<A>, back: &mut Sim<B>) {
+    while front.settle() + back.settle() > 0 {}
+}
+
+/// Reads everything that comes until nothing comes any more.
+pub(crate) fn drain<A: Factory, B: Factory>(
+    front: &mut Sim<A>,
+    back: &mut Sim<B>,
+    client: &Client,
+) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        settle(front, back);
+        let bytes = client.receive(usize::MAX);
+        if bytes.is_empty() {
+            return all;
+        }
+        all.extend(bytes);
+    }
+}
+
+/// Bytes that are not all alike.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 + at / 251) as u8).collect()
+}
