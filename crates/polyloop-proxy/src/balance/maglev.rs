@@ -19,8 +19,8 @@ use super::{Candidate, Member, WEIGHT_SCALE};
 
 /// Slots of a table: a prime, as the paper asks, and the smaller of the two it measured. Two bytes each. One size for
 /// any number of backends, as another size is another table. At 1,024 backends of equal weight each has 64 slots: 1.6 %
-/// more or less for some. When one of 3, 10, 100 or 1,024 backends left for good, 0.03, 0.3, 0.7 and 0.9 % of the keys of
-/// the others moved with it.
+/// more or less for some. When one of 3, 10, 100 or 1,024 backends left for good, 0.03, 0.3, 0.7 and 0.9 % of all keys
+/// moved beside its own.
 const SLOTS: usize = 65_537;
 
 /// Slots that are looked at for a key before everybody is. With half of a group down, one key in 65,536 gets there.
