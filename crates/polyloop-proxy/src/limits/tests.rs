@@ -69,7 +69,7 @@ proptest! {
         let (full, one) = (u128::from(burst) * u128::from(SECOND), u128::from(SECOND));
         let (mut level, mut last_ns, mut now_ns) = (full, 0_u64, 0_u64);
         for wait in waits {
-            now_ns = if wait % 7 == 0 { now_ns.saturating_sub(wait % 1000) } else { now_ns + wait / u64::from(1 + per_second / 4) };
+            now_ns = if wait % 7 == 0 { now_ns.saturating_sub(wait % SECOND) } else { now_ns + wait / u64::from(1 + per_second / 4) };
             let passed = u128::from(now_ns.saturating_sub(last_ns));
             level = full.min(level + passed * u128::from(per_second));
             last_ns = last_ns.max(now_ns);
