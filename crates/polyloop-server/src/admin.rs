@@ -40,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) dropped: DroppedLines,
     /// Which `Host` a request may name.
     pub(crate) host_rule: HostRule,
+    /// Whether there are threads that render pages.
+    pub(crate) has_renderers: bool,
 }
 
 pub(crate) use request::HostRule;
@@ -143,7 +145,7 @@ impl Admin {
         let (job_site, job_batch) = (Arc::clone(&site), batch.clone());
         let job = move || pages::answer(&job_batch, &job_site);
         if cx.offload(PoolId::BLOCKING, job).is_err() {
-            return self.send(cx, &pages::busy(&batch));
+            return self.send(cx, &pages::busy(&batch, &site));
         }
         self.enter(Stage::Answering);
         Verdict::Pause

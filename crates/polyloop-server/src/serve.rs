@@ -1,10 +1,12 @@
 //! Runs a server from its settings, and says how it ended.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use polyloop::{Ended, EndedBy, GateKind, LoopInfo, Server, StartError};
 use polyloop_core::admission::AdmissionError;
+use polyloop_core::errno::{EMFILE, ENFILE};
 use polyloop_core::placement::PlacementError;
 use polyloop_core::units::format_duration;
 use polyloop_sys::{ListenAddr, net};
@@ -15,13 +17,19 @@ use crate::exit::Exit;
 use crate::logging::{Log, Talk};
 use crate::report::{Reporter, dump};
 use crate::settings::Settings;
-use crate::startup;
+use crate::startup::{self, Machine};
 
 /// Serves until told to end.
 pub(crate) fn serve(settings: Settings) -> Exit {
+    // Before the first thread, which the log has: see `prepare_descriptors`. What it cannot do the start tells.
+    let soft_limit_before = settings
+        .server
+        .prepare_descriptors()
+        .ok()
+        .map(|limit| limit.soft_before);
     let log = Log::start(settings.log);
     let drain = settings.server.drain;
-    let exit = match run(settings, log.talk()) {
+    let exit = match run(settings, soft_limit_before, log.talk()) {
         Ok(ended) => {
             log.talk().say(&format!(
                 "stopped: {}\n",
@@ -42,7 +50,11 @@ pub(crate) fn serve(settings: Settings) -> Exit {
     exit
 }
 
-fn run(settings: Settings, talk: &Talk) -> Result<Ended, StartError> {
+fn run(
+    settings: Settings,
+    soft_limit_before: Option<u64>,
+    talk: &Talk,
+) -> Result<Ended, StartError> {
     let factories = factories(&settings, talk);
     let mut server = Server::with_factories(factories).settings(settings.server.clone());
     for addr in &settings.listen {
@@ -63,8 +75,11 @@ fn run(settings: Settings, talk: &Talk) -> Result<Ended, StartError> {
     server
         .on_dump(move |status| dump_talk.say(&dump(status, dump_talk.dropped().count())))
         .on_started(move |status| {
-            let somaxconn = net::somaxconn().ok();
-            start_talk.say(&startup::block(&settings, status, somaxconn));
+            let machine = Machine {
+                somaxconn: net::somaxconn().ok(),
+                soft_limit_before,
+            };
+            start_talk.say(&startup::block(&settings, status, machine));
             startup::announce(status);
         })
         .run()
@@ -82,11 +97,13 @@ fn factories(
         .as_ref()
         .map_or(HostRule::AddressOnly, host_rule);
     let dropped = talk.dropped().clone();
+    let has_renderers = startup::has_renderers(settings);
     move |info: LoopInfo| {
         admin::open_site(Arc::new(Site {
             status: info.status,
             dropped: dropped.clone(),
             host_rule,
+            has_renderers,
         }));
         Conns { admin_listener }
     }
@@ -110,15 +127,25 @@ impl fmt::Display for NotStarted<'_> {
             StartError::Placement(PlacementError::CoreNotAllowed { .. }) => ("--cores: ", ""),
             StartError::Placement(_) => ("--loops: ", ""),
             StartError::NotPinned { .. } => ("--accept ", "; --pin always pins them"),
+            StartError::CoreShared { .. } => ("--accept ", " (--loops, --cores)"),
             StartError::NoLoopOnCore { .. } => ("--on-core: ", "; --cores chooses them"),
             StartError::Descriptors(AdmissionError::NothingLeft { .. }) => {
                 ("", ", or keep less back with --reserve")
             }
             StartError::Descriptors(_) => ("--max-connections: ", ""),
+            StartError::Os { source, .. } if is_out_of_descriptors(source) => (
+                "",
+                "; raise the limit of open files (ulimit -n, LimitNOFILE=, fs.file-max), or use fewer loops (--loops)",
+            ),
             _ => ("", ""),
         };
         write!(f, "{flag}{}{way_out}", self.0)
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // By number: the standard library has no name for them, and the table of accept is not about these calls.
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 /// How the server ended, for the last line.
@@ -221,6 +248,19 @@ mod tests {
         let reason = "not pinned, as asked".to_owned();
         let text = NotStarted(&StartError::NotPinned { reason }).to_string();
         assert!(text.starts_with("--accept reuseport-cpu needs"), "{text}");
+        let (loops, cores) = (4, 2);
+        assert_eq!(
+            NotStarted(&StartError::CoreShared { loops, cores }).to_string(),
+            "--accept reuseport-cpu needs a core of its own for each loop, and there are 4 loops on 2 cores: use fewer \
+             loops, or name more cores (--loops, --cores)"
+        );
+        let what = "opening a loop's poll".to_owned();
+        let source = io::Error::from_raw_os_error(EMFILE);
+        assert_eq!(
+            NotStarted(&StartError::Os { what, source }).to_string(),
+            "opening a loop's poll: Too many open files (os error 24); raise the limit of open files (ulimit -n, \
+             LimitNOFILE=, fs.file-max), or use fewer loops (--loops)"
+        );
     }
 
     #[test]

@@ -12,8 +12,17 @@ use polyloop_core::units::{format_bytes, format_duration};
 
 use crate::settings::Settings;
 
-/// The start-up block, in lines. `somaxconn` is the kernel's bound of a backlog, where it is known.
-pub(crate) fn block(settings: &Settings, status: &Status, somaxconn: Option<u32>) -> String {
+/// What the machine said about this process, where it said it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Machine {
+    /// The kernel's bound of a backlog.
+    pub(crate) somaxconn: Option<u32>,
+    /// The soft limit of open files that the process was started with.
+    pub(crate) soft_limit_before: Option<u64>,
+}
+
+/// The start-up block, in lines.
+pub(crate) fn block(settings: &Settings, status: &Status, machine: Machine) -> String {
     let rows = [
         ("loops", loops(status)),
         ("accept", accept(settings)),
@@ -33,7 +42,7 @@ pub(crate) fn block(settings: &Settings, status: &Status, somaxconn: Option<u32>
     for (name, value) in rows {
         let _ = writeln!(text, "  {name:<12} {value}");
     }
-    for warning in warnings(settings, status, somaxconn) {
+    for warning in warnings(settings, status, machine) {
         let _ = writeln!(text, "  warning: {warning}");
     }
     text
@@ -160,8 +169,13 @@ fn offload(settings: &Settings) -> String {
         .pools
         .iter()
         .map(|pool| {
+            let threads = if pool.threads == 1 {
+                "thread"
+            } else {
+                "threads"
+            };
             format!(
-                "{} {} threads, {} jobs may wait",
+                "{} {} {threads}, {} jobs may wait",
                 pool.name, pool.threads, pool.queue_len_max
             )
         })
@@ -182,7 +196,7 @@ fn watchdog(settings: &Settings, status: &Status) -> String {
     format!("a loop that does not turn for {threshold} is reported; {rescue}")
 }
 
-fn warnings(settings: &Settings, status: &Status, somaxconn: Option<u32>) -> Vec<String> {
+fn warnings(settings: &Settings, status: &Status, machine: Machine) -> Vec<String> {
     let mut warnings = Vec::new();
     let loops = status.boards.len();
     if status.placement.oversubscribed {
@@ -192,19 +206,27 @@ fn warnings(settings: &Settings, status: &Status, somaxconn: Option<u32>) -> Vec
         ));
     }
     let backlog = settings.server.backlog;
-    if let Some(somaxconn) = somaxconn.filter(|&somaxconn| somaxconn < backlog) {
+    if let Some(somaxconn) = machine.somaxconn.filter(|&most| most < backlog) {
         warnings.push(format!(
             "the kernel cuts the backlog of {backlog} to {somaxconn}: bursts beyond it are lost; raise it \
              (sysctl net.core.somaxconn={backlog}), or set --backlog {somaxconn}"
         ));
     }
     let limit = &status.descriptors.limit;
-    if limit.soft_before < limit.soft {
+    let before = machine.soft_limit_before.unwrap_or(limit.soft_before);
+    if before < limit.soft {
         warnings.push(format!(
-            "the soft limit of open files was raised from {} to the hard limit, {}; programs that this one starts \
-             inherit that",
-            limit.soft_before, limit.soft,
+            "the soft limit of open files was raised from {before} to the hard limit, {}; programs that this one \
+             starts inherit that",
+            limit.soft,
         ));
+    }
+    if settings.admin.is_some() && !has_renderers(settings) {
+        warnings.push(
+            "without threads for blocking work /metrics and /loops are answered with 503; set --offload-blocking to 1 \
+             or more"
+                .to_owned(),
+        );
     }
     let is_spread_by_kernel = !matches!(settings.server.accept, AcceptMode::Acceptor(_));
     let is_unix = |listener: &&BoundListener| {
@@ -222,6 +244,14 @@ fn warnings(settings: &Settings, status: &Status, somaxconn: Option<u32>) -> Vec
     warnings
 }
 
+/// Whether there are threads that render the admin pages.
+pub(crate) fn has_renderers(settings: &Settings) -> bool {
+    let pools = &settings.server.pools;
+    pools
+        .iter()
+        .any(|pool| pool.name == "blocking" && pool.threads > 0)
+}
+
 fn time_or_off(time: Option<Duration>) -> String {
     time.map_or_else(|| "off".to_owned(), format_duration)
 }
@@ -234,7 +264,7 @@ mod tests {
     use crate::settings::resolve;
     use polyloop::Server;
 
-    fn block_of(args: ServeArgs, somaxconn: u32) -> String {
+    fn block_of(args: ServeArgs, machine: Machine) -> String {
         let settings = resolve(args).unwrap();
         let running = Server::with_factories(|_| Conns {
             admin_listener: None,
@@ -244,7 +274,7 @@ mod tests {
         .settings(settings.server.clone())
         .start()
         .unwrap();
-        let text = block(&settings, running.status(), Some(somaxconn));
+        let text = block(&settings, running.status(), machine);
         running.stop();
         let _ = running.join();
         text
@@ -253,7 +283,11 @@ mod tests {
     #[test]
     fn the_block_says_what_and_why() {
         // Goal: the arithmetic and every choice are there, one line each. Method: a real server with the defaults.
-        let text = block_of(ServeArgs::default(), 4096);
+        let machine = Machine {
+            somaxconn: Some(4096),
+            soft_limit_before: None,
+        };
+        let text = block_of(ServeArgs::default(), machine);
         for fragment in [
             "polyloop 0.1.0 echo, process ",
             "loops ",
@@ -264,7 +298,7 @@ mod tests {
             "more wait in the backlog",
             "idle 10m, linger 30s, drain 30s",
             "does not turn for 100ms is reported",
-            "blocking 4 threads, 256 jobs may wait",
+            "cpu 1 thread, 64 jobs may wait; blocking 4 threads, 256 jobs may wait",
         ] {
             assert!(text.contains(fragment), "{fragment}\n{text}");
         }
@@ -278,9 +312,15 @@ mod tests {
             loops: Some(64),
             max_connections: Some(100),
             accept: Some(AcceptArg::Acceptor),
+            admin: Some("127.0.0.1:9000".parse().unwrap()),
+            offload_blocking: Some(0),
             ..ServeArgs::default()
         };
-        let text = block_of(args, 128);
+        let machine = Machine {
+            somaxconn: Some(128),
+            soft_limit_before: Some(8),
+        };
+        let text = block_of(args, machine);
         for fragment in [
             "64 loops share fewer cores",
             "backlog of 4096 to 128",
@@ -288,6 +328,8 @@ mod tests {
             "100 at most",
             "limited by --max-connections",
             "spreads by two-choices",
+            "raised from 8 to the hard limit",
+            "answered with 503; set --offload-blocking",
         ] {
             assert!(text.contains(fragment), "{fragment}\n{text}");
         }

@@ -29,15 +29,22 @@ pub(super) fn answer(batch: &[Request], site: &Site) -> Answer {
 }
 
 /// The answer to a batch while no thread is free to render it.
-pub(super) fn busy(batch: &[Request]) -> Answer {
+pub(super) fn busy(batch: &[Request], site: &Site) -> Answer {
     let is_head = batch.first().is_some_and(|request| request.is_head);
-    plain(
-        "503 Service Unavailable",
-        "Retry-After: 1\r\n",
-        "503: all threads for blocking work are busy; ask again, or start the server with a larger --offload-blocking\n",
-        is_head,
-        After::Drain,
-    )
+    let (more, text) = if site.has_renderers {
+        (
+            "Retry-After: 1\r\n",
+            "503: all threads for blocking work are busy; ask again, or start the server with a larger \
+             --offload-blocking\n",
+        )
+    } else {
+        (
+            "",
+            "503: threads for blocking work make this page, and there are none; start the server with \
+             --offload-blocking 1 or more\n",
+        )
+    };
+    plain("503 Service Unavailable", more, text, is_head, After::Drain)
 }
 
 /// The answer when rendering one has failed.

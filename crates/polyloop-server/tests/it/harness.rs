@@ -14,9 +14,12 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -36,6 +39,22 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Asks until the answer is the expected one, and shows the last one at the deadline.
+#[track_caller]
+pub(crate) fn eventually_is<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    expected: &T,
+    mut ask: impl FnMut() -> T,
+) {
+    let deadline = Instant::now() + DEADLINE;
+    let mut answer = ask();
+    while answer != *expected && Instant::now() < deadline {
+        thread::park_timeout(Duration::from_millis(1));
+        answer = ask();
+    }
+    assert_eq!(answer, *expected, "{what}");
+}
+
 /// Proof that no other test runs.
 pub(crate) type Alone = MutexGuard<'static, ()>;
 
@@ -49,13 +68,46 @@ pub(crate) fn alone() -> Alone {
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_polyloop");
 
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Addr {
+    Tcp(SocketAddr),
+    /// A port of every address, of both families.
+    Any(u16),
+    Unix(PathBuf),
+}
+
+impl Addr {
+    /// Finds the address in a line that the binary has printed.
+    fn parse(line: &str) -> Option<Self> {
+        line.split_whitespace().find_map(|word| {
+            if let Some(path) = word.strip_prefix("unix:") {
+                return Some(Self::Unix(path.into()));
+            }
+            if let Some(port) = word.strip_prefix("*:") {
+                return port.parse().ok().map(Self::Any);
+            }
+            let word = word.trim_start_matches("http://").split('/').next();
+            word.and_then(|word| word.parse().ok()).map(Self::Tcp)
+        })
+    }
+
+    fn tcp(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(addr) => *addr,
+            other => panic!("{other:?} is no one TCP address"),
+        }
+    }
+}
+
 /// A running server.
 pub(crate) struct Polyloop {
     child: Child,
     /// Service listeners in the order of the flags, then the admin listener.
-    addrs: Vec<SocketAddr>,
+    addrs: Vec<Addr>,
     stdout: Receiver<String>,
     stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<JoinHandle<()>>,
     descriptors: usize,
     _alone: Alone,
 }
@@ -81,7 +133,7 @@ impl Polyloop {
         let mut child = command.spawn().unwrap();
         let stdout = lines_of(child.stdout.take().unwrap());
         let stderr = Arc::new(Mutex::new(String::new()));
-        if let Some(mut pipe) = child.stderr.take() {
+        let stderr_reader = child.stderr.take().map(|mut pipe| {
             let text = Arc::clone(&stderr);
             thread::spawn(move || {
                 let mut buffer = [0; 4096];
@@ -90,13 +142,14 @@ impl Polyloop {
                     let piece = String::from_utf8_lossy(&buffer[..count]);
                     text.lock().unwrap().push_str(&piece);
                 }
-            });
-        }
+            })
+        });
         let mut started = Self {
             child,
             addrs: Vec::new(),
             stdout,
             stderr,
+            stderr_reader,
             descriptors: 0,
             _alone: alone,
         };
@@ -111,11 +164,7 @@ impl Polyloop {
             let Ok(line) = self.stdout.recv_timeout(DEADLINE) else {
                 panic!("no word of listening; on standard error: {}", self.stderr());
             };
-            let addr = line.split_whitespace().find_map(|word| {
-                let word = word.trim_start_matches("http://").split('/').next();
-                word.and_then(|word| word.parse::<SocketAddr>().ok())
-            });
-            self.addrs.extend(addr);
+            self.addrs.extend(Addr::parse(&line));
         }
     }
 
@@ -128,16 +177,16 @@ impl Polyloop {
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addrs[0]
+        self.addrs[0].tcp()
     }
 
-    pub(crate) fn addrs(&self) -> &[SocketAddr] {
+    pub(crate) fn addrs(&self) -> &[Addr] {
         &self.addrs
     }
 
-    /// The admin listener, which the harness names last.
+    /// The admin listener, which the binary names last.
     pub(crate) fn admin(&self) -> SocketAddr {
-        *self.addrs.last().unwrap()
+        self.addrs.last().unwrap().tcp()
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -175,6 +224,31 @@ impl Polyloop {
     pub(crate) fn count_descriptors(&self) -> usize {
         let dir = format!("/proc/{}/fd", self.pid());
         fs::read_dir(dir).unwrap().count()
+    }
+
+    /// Whether the first listener still takes connections.
+    pub(crate) fn is_listening(&self) -> bool {
+        TcpStream::connect(self.addr()).is_ok()
+    }
+
+    /// What it said last, once it has ended: how it ended.
+    #[track_caller]
+    pub(crate) fn last_line(&mut self) -> String {
+        let reader = self.stderr_reader.take();
+        // The end of the process is the end of the pipe.
+        reader.unwrap().join().unwrap();
+        self.stderr().lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// The thread of loop `index`.
+    #[track_caller]
+    pub(crate) fn loop_thread(&self, index: usize) -> u32 {
+        let name = format!("loop-{index}");
+        let loops = self.loops();
+        let found = loops
+            .iter()
+            .find(|&&tid| self.task_file(tid, "comm").trim() == name);
+        *found.unwrap()
     }
 
     /// Thread ids of the loops.
@@ -281,7 +355,11 @@ impl Polyloop {
 
     /// All metrics that are whole numbers, summed over their labels.
     pub(crate) fn metrics(&self) -> BTreeMap<String, u64> {
-        let (status, body) = get(self.admin(), "/metrics");
+        let (status, _, body) = match self.addrs.last().unwrap() {
+            Addr::Tcp(addr) => http(*addr, &request_of("/metrics")),
+            Addr::Unix(path) => http_on(unix(path), &request_of("/metrics")),
+            Addr::Any(port) => panic!("administrators are not served on *:{port}"),
+        };
         assert_eq!(status, 200);
         let mut sums = BTreeMap::new();
         for line in body.lines().filter(|line| !line.starts_with('#')) {
@@ -308,12 +386,56 @@ const BUSY_WINDOW_STEPS: u32 = 60;
 const WINDOW_STEP: Duration = Duration::from_millis(10);
 
 /// What is zero when nobody is connected.
-const GAUGES: [&str; 4] = [
+const GAUGES: [&str; 5] = [
     "polyloop_live",
+    "polyloop_load",
     "polyloop_kept_bytes",
     "polyloop_paused",
     "polyloop_permits_in_use",
 ];
+
+/// A strace that has a thread of the server in its hands: it spoils system calls until it is let go.
+pub(crate) struct Strace(Child);
+
+impl Strace {
+    /// Attaches to one thread with an expression such as `recvfrom:delay_enter=1h`; `None`, with a message, where
+    /// there is no strace or it may not.
+    pub(crate) fn inject(tid: u32, what: &str) -> Option<Self> {
+        let call = what.split(':').next().unwrap();
+        let spawned = Command::new("strace")
+            .args(["-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={what}")])
+            .args(["-o", "/dev/null", "-p", &tid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = spawned else {
+            eprintln!("skipped: there is no strace");
+            return None;
+        };
+        // It says so once it has attached, and ends if it may not.
+        let mut said = String::new();
+        let mut pipe = BufReader::new(child.stderr.take().unwrap());
+        while !said.contains("attached") && pipe.read_line(&mut said).unwrap() > 0 {}
+        let strace = Self(child);
+        if said.contains("attached") {
+            // What it says later, at its end, finds the pipe open.
+            thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
+            return Some(strace);
+        }
+        eprintln!("skipped: strace cannot attach: {said}");
+        None
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // The kernel lets a thread go whose tracer has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Lines of a pipe as they come; the end of the channel is the end of the pipe.
 fn lines_of(pipe: ChildStdout) -> Receiver<String> {
@@ -375,9 +497,18 @@ pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
+/// A client of a unix socket, as careful.
+#[track_caller]
+pub(crate) fn unix(path: &Path) -> UnixStream {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
 /// Proves that a connection is served.
 #[track_caller]
-pub(crate) fn assert_echo(stream: &mut TcpStream) {
+pub(crate) fn assert_echo(stream: &mut (impl Read + Write)) {
     stream.write_all(b"are you there?").unwrap();
     let mut answer = [0; 14];
     stream.read_exact(&mut answer).unwrap();
@@ -397,7 +528,7 @@ pub(crate) fn is_closed(stream: &TcpStream) -> bool {
 
 /// Reads to the end.
 #[track_caller]
-pub(crate) fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn read_all(stream: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     bytes
@@ -417,17 +548,24 @@ pub(crate) fn reset(stream: TcpStream) {
 /// One HTTP request: status and body.
 #[track_caller]
 pub(crate) fn get(addr: SocketAddr, path: &str) -> (u16, String) {
-    let (status, _, body) = http(
-        addr,
-        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    );
+    let (status, _, body) = http(addr, &request_of(path));
     (status, body)
+}
+
+/// A request for one page on a connection of its own.
+pub(crate) fn request_of(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 }
 
 /// A request as text: status, head and body of the answer.
 #[track_caller]
 pub(crate) fn http(addr: SocketAddr, request: &str) -> (u16, String, String) {
-    let mut stream = connect(addr);
+    http_on(connect(addr), request)
+}
+
+/// The same on a connection that stands.
+#[track_caller]
+pub(crate) fn http_on(mut stream: impl Read + Write, request: &str) -> (u16, String, String) {
     stream.write_all(request.as_bytes()).unwrap();
     let answer = String::from_utf8(read_all(&mut stream)).unwrap();
     let (head, body) = answer

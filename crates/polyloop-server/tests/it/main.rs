@@ -6,6 +6,8 @@
 //! * [`harness`]: a running `polyloop`, its clients, and the postcondition that every test ends with.
 //! * [`serving`]: every byte, for clients that are not ours, and for very many of ours.
 //! * [`limits`]: the cap, and a system that has no descriptors left.
+//! * [`families`]: IPv6 and unix sockets, for the service and for administrators.
+//! * [`failing`]: loops that die or hang while they serve.
 //! * [`signals`]: drain, stop, dump, and all of them in a storm.
 //! * [`start`]: starts that fail, and what they tell.
 //! * [`output`]: standard output and error that are closed or that nobody reads.
@@ -20,6 +22,8 @@
 )]
 
 mod admin;
+mod failing;
+mod families;
 mod harness;
 mod limits;
 mod output;

@@ -23,6 +23,9 @@ fn a_drain_waits_for_conversations_and_exits_with_0() {
         finish(&stream);
         assert_eq!(read_all(&mut stream), b"last words");
         assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
+        let line = server.last_line();
+        assert!(line.starts_with("stopped: drained in "), "{line}");
+        assert!(line.ends_with(", 0 connections cut"), "{line}");
     }
 }
 
@@ -36,10 +39,10 @@ fn the_drain_deadline_cuts_and_exits_with_3() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(3), "{}", server.stderr());
     assert!(streams.iter().all(is_closed));
-    eventually("the last line says how many", || {
-        let stderr = server.stderr();
-        stderr.lines().last().is_some_and(|line| line.contains('3'))
-    });
+    assert_eq!(
+        server.last_line(),
+        "stopped: 3 connections cut at the drain deadline (100ms)"
+    );
 }
 
 #[test]
@@ -57,6 +60,9 @@ fn a_second_signal_stops_at_once() {
             streams.iter_mut().for_each(assert_echo);
             server.signal(second);
             assert_eq!(server.wait().code(), Some(3), "{}", server.stderr());
+            let line = server.last_line();
+            let begin = "stopped: 3 connections cut by a second signal, ";
+            assert!(line.starts_with(begin), "{line}");
         }
     }
 }
@@ -97,6 +103,11 @@ fn a_storm_of_signals_harms_nobody_and_ends_it_once() {
     server.settle();
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
+    let line = server.last_line();
+    assert!(line.starts_with("stopped: drained in "), "{line}");
+    assert!(line.ends_with(", 0 connections cut"), "{line}");
+    let ends = server.stderr().matches("stopped: ").count();
+    assert_eq!(ends, 1, "{}", server.stderr());
 }
 
 #[test]

@@ -58,9 +58,42 @@ fn a_wrong_command_line_exits_with_2_and_names_the_flag() {
 fn a_core_that_is_not_there_is_told() {
     // Goal: a core outside of the affinity mask is an error before anything is opened. Method: core 1000.
     let _alone = alone();
-    let (code, _, stderr) = run_to_end(["echo", "--listen", "127.0.0.1:0", "--cores", "1000"]);
-    assert!(code == 1 || code == 2, "{code}: {stderr}");
-    assert!(stderr.contains("1000"), "{stderr}");
+    fails(
+        &["echo", "--listen", "127.0.0.1:0", "--cores", "1000"],
+        1,
+        &[
+            "polyloop: --cores: core 1000 is not among the cores",
+            "taskset",
+        ],
+    );
+}
+
+#[test]
+fn loops_that_share_a_core_cannot_accept_by_core() {
+    // Goal: `--accept reuseport-cpu` with more loops than cores names the flags, both numbers and the way out, also for
+    // those who followed the advice to pin. Method: two loops on one core; a thousand on whatever there is.
+    let _alone = alone();
+    let by_core = [
+        "echo",
+        "--listen",
+        "127.0.0.1:0",
+        "--accept",
+        "reuseport-cpu",
+    ];
+    let core = polyloop_sys::cores::allowed()[0].to_string();
+    let words = [
+        "--accept reuseport-cpu needs a core of its own",
+        "--loops",
+        "--cores",
+    ];
+    let named = ["--loops", "2", "--cores", &core];
+    let told = [&words[..], &["2 loops on 1 core:"]].concat();
+    fails(&[&by_core[..], &named].concat(), 1, &told);
+    for pin in ["auto", "always"] {
+        let many = ["--loops", "1000", "--pin", pin];
+        let told = [&words[..], &["1000 loops on "]].concat();
+        fails(&[&by_core[..], &many].concat(), 1, &told);
+    }
 }
 
 #[test]
@@ -106,17 +139,64 @@ fn a_privileged_port_is_told_with_the_way_out() {
 
 #[test]
 fn a_limit_that_leaves_no_room_is_told() {
-    // Goal: a descriptor limit too low for even one connection is told with the number. Method: a hard limit of 20.
+    // Goal: a descriptor limit too low for one connection, or for the start itself, is told with what was refused and
+    // the way out. Method: hard limits of 20, of 8 (a loop's poll does not fit) and of 4 (a listener does not).
     let _alone = alone();
-    let mut command = Command::new("sh");
+    for (limit, words) in [
+        (20, &["of 20", "--reserve"][..]),
+        (8, &["poll: Too many open files", "ulimit -n", "--loops"]),
+        (
+            4,
+            &["cannot listen on 127.0.0.1:0", "ulimit -n", "fewer loops"],
+        ),
+    ] {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" echo --listen 127.0.0.1:0 --loops 2");
+        command.args(["-c", &script, BINARY]);
+        let (code, stdout, stderr) = finish_command(command);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{limit}: {stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{limit}: no {word:?} in: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_descriptors_grows_before_there_is_a_thread_to_wait_for() {
+    // Goal: no thread is started while the table is small, as growing a table that threads share waits for all of them.
+    // Method: strace tells the order of the copy to a high number and of the first new thread.
+    let _alone = alone();
+    let mut command = Command::new("strace");
+    // A port that is taken ends the start by itself, after the log's thread has begun.
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = holder.local_addr().unwrap().to_string();
     command.args([
-        "-c",
-        "ulimit -n 20; exec \"$0\" echo --listen 127.0.0.1:0",
+        "-f",
+        "-e",
+        "trace=clone,clone3,fcntl",
         BINARY,
+        "echo",
+        "--listen",
+        &addr,
     ]);
-    let (code, stdout, stderr) = finish_command(command);
-    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
-    assert!(stderr.contains("20"), "{stderr}");
+    let Ok(output) = command.output() else {
+        eprintln!("skipped: there is no strace");
+        return;
+    };
+    let trace = String::from_utf8_lossy(&output.stderr);
+    let Some(thread) = trace.find("clone") else {
+        eprintln!("skipped: strace cannot trace: {trace}");
+        return;
+    };
+    let growing: Vec<_> = trace
+        .match_indices("F_DUPFD_CLOEXEC, ")
+        .filter(|(at, word)| {
+            let number = trace[at + word.len()..].split(')').next();
+            number.and_then(|number| number.parse::<u64>().ok()) > Some(100)
+        })
+        .map(|(at, _)| at)
+        .collect();
+    assert!(growing.first().is_some_and(|&at| at < thread), "{trace}");
 }
 
 #[test]

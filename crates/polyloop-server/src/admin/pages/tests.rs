@@ -21,6 +21,7 @@ fn server() -> (Running, Site) {
         status: Arc::clone(running.status()),
         dropped: log.talk().dropped().clone(),
         host_rule: HostRule::AddressOnly,
+        has_renderers: true,
     };
     (running, site)
 }
@@ -114,9 +115,23 @@ fn a_batch_is_answered_in_order_and_ends_where_it_says() {
 
 #[test]
 fn answers_without_a_page_are_whole() {
-    // Goal: also the answers for bad days parse, and end the connection. Method: all three.
+    // Goal: also the answers for bad days parse, and end the connection. Method: all three, the first both ways: who
+    // is told to ask again would ask in vain where there never is a thread.
+    let (running, site) = server();
+    let without = Site {
+        has_renderers: false,
+        dropped: site.dropped.clone(),
+        status: Arc::clone(&site.status),
+        ..site
+    };
+    let text = |answer: &Answer| String::from_utf8(answer.bytes.clone()).unwrap();
+    assert!(text(&busy(&[], &site)).contains("Retry-After: 1"));
+    let never = text(&busy(&[], &without));
+    assert!(never.contains("--offload-blocking 1 or more"), "{never}");
+    assert!(!never.contains("Retry-After"), "{never}");
     for (answer, code, after) in [
-        (busy(&[]), 503, After::Drain),
+        (busy(&[], &site), 503, After::Drain),
+        (busy(&[], &without), 503, After::Drain),
         (failed(), 500, After::Drain),
         (too_slow(), 408, After::Close),
     ] {
@@ -126,6 +141,8 @@ fn answers_without_a_page_are_whole() {
             (1, code, after)
         );
     }
+    running.stop();
+    let _ = running.join();
 }
 
 #[test]
