@@ -21,6 +21,8 @@ use polyloop_core::units::{UnitError, parse_bytes, parse_count, parse_duration, 
 use polyloop_sys::ListenAddr;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::proxy::args::{self as proxy, CheckArgs, ProxyArgs};
+
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,10 +43,16 @@ pub(crate) enum Command {
     /// Serve an echo: every byte comes back on the connection it came from
     #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
     Echo(Box<ServeArgs>),
+    /// Stand in front of servers: what clients send goes to one of them, and back
+    #[command(after_help = proxy::EXAMPLES, allow_negative_numbers = true)]
+    Proxy(Box<ProxyArgs>),
+    /// Check a file of settings for the proxy, without serving
+    #[command(after_help = proxy::CHECK_CODES)]
+    Check(CheckArgs),
 }
 
 /// The flags of a server.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub(crate) struct ServeArgs {
     /// Addresses to serve: 127.0.0.1:7000, [::1]:7000, :7000 (everybody), unix:/run/echo.sock [default:
     /// 127.0.0.1:7000, this host only, so that nothing is exposed by accident]
@@ -254,7 +262,7 @@ fn parse_level(text: &str) -> Result<LevelFilter, String> {
         })
 }
 
-const LEVELS: [(&str, LevelFilter); 6] = [
+pub(crate) const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
     ("error", LevelFilter::ERROR),
     ("warn", LevelFilter::WARN),

@@ -4,6 +4,8 @@
 //!   args (what was typed) -> settings (checked, complete) -> serve -> exit code
 //!                                                              |
 //!       startup (first words)   report (lines, dump)   echo + admin (connections)   logging (never waits)
+//!
+//!   proxy: the same for `polyloop proxy`, with a file of settings beside the flags, and `polyloop check` for the file
 //! ```
 //!
 //! Exit codes: 0 every connection ended by itself, 1 the server could not start or a loop died, 2 the command line is
@@ -17,6 +19,7 @@ mod logging;
 mod metrics;
 mod on_core;
 mod process;
+mod proxy;
 mod quantiles;
 mod report;
 mod serve;
@@ -34,7 +37,11 @@ use exit::Exit;
 fn main() -> ExitCode {
     process::note_start();
     let Cli { command } = Cli::parse();
-    let Command::Echo(args) = command;
+    let args = match command {
+        Command::Echo(args) => args,
+        Command::Proxy(args) => return proxy::proxy(*args).into(),
+        Command::Check(args) => return proxy::check(args).into(),
+    };
     match settings::resolve(*args) {
         Ok(settings) => serve::serve(settings).into(),
         Err(error) => {

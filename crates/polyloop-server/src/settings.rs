@@ -369,7 +369,7 @@ fn within<T: PartialOrd + Copy>(
 }
 
 /// Loopback, so that nothing is exposed by a forgotten flag.
-const LISTEN_DEFAULT: std::net::SocketAddr =
+pub(crate) const LISTEN_DEFAULT: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7000);
 
 /// Between a page and what [`Tuning::sane`] allows.

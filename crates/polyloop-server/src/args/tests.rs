@@ -4,7 +4,9 @@ use super::*;
 
 fn parse(line: &str) -> Result<ServeArgs, clap::Error> {
     let Cli { command } = Cli::try_parse_from(line.split_whitespace())?;
-    let Command::Echo(args) = command;
+    let Command::Echo(args) = command else {
+        panic!("{line} is no echo")
+    };
     Ok(*args)
 }
 

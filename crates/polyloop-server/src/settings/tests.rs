@@ -8,7 +8,9 @@ fn resolved(flags: &str) -> Result<Settings, UsageError> {
     let line = format!("polyloop echo {flags}");
     let Cli { command } =
         Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
-    let Command::Echo(args) = command;
+    let Command::Echo(args) = command else {
+        panic!("{line} is no echo")
+    };
     resolve(*args)
 }
 
