@@ -12,6 +12,7 @@
 //! * [`start`]: starts that fail, and what they tell.
 //! * [`output`]: standard output and error that are closed or that nobody reads.
 //! * [`admin`]: metrics and JSON, and the limits of the port that serves them.
+//! * [`config`]: the proxy's settings from flags and a file, checked and printed.
 //!
 //! What the library alone can show (handlers, spreading, stalls) is tested in `polyloop`. Tests run one at a time,
 //! since some need every descriptor and some a quiet machine.
@@ -22,6 +23,7 @@
 )]
 
 mod admin;
+mod config;
 mod failing;
 mod families;
 mod harness;
