@@ -24,6 +24,7 @@ use crate::tuning::Tuning;
 use polyloop_core::admission::WhenFull;
 use polyloop_core::placement::{PlacementError, Wish};
 use polyloop_core::spread::Spread;
+use polyloop_sys::dial::Vigilance;
 use polyloop_sys::{ListenAddr, ListenError, ParseListenAddrError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,7 +72,8 @@ pub struct ServerSettings {
     pub connections_max: Option<u64>,
     /// Descriptors that one connection needs: 1, or 2 for a handler that connects.
     pub connection_cost: u64,
-    /// Descriptors that are not for connections; `None` is 32 and 4 for each loop.
+    /// Descriptors that are not for connections, besides those of pipes ([`Tuning::pipes_max`]); `None` is 32 and 4 for
+    /// each loop.
     pub descriptor_reserve: Option<u64>,
     /// Connections that the kernel keeps for each listener until they are accepted; it takes at most
     /// `net.core.somaxconn`.
@@ -150,7 +152,7 @@ pub struct LoopInfo {
 pub struct Server<M> {
     make: M,
     settings: ServerSettings,
-    listeners: Vec<(ListenAddr, GateKind)>,
+    listeners: Vec<Listening>,
     hooks: control::Hooks,
 }
 
@@ -161,6 +163,15 @@ impl<M> fmt::Debug for Server<M> {
             .field("listeners", &self.listeners)
             .finish_non_exhaustive()
     }
+}
+
+/// A listener that was asked for.
+#[derive(Debug)]
+struct Listening {
+    addr: ListenAddr,
+    kind: GateKind,
+    /// For the connections that it accepts, which inherit it.
+    vigilance: Vigilance,
 }
 
 /// Makes a factory on each loop from one closure that makes handlers.
@@ -237,7 +248,22 @@ impl<M: MakeFactory> Server<M> {
     /// Adds a listener of a kind. Admin listeners live on loop 0.
     #[must_use]
     pub fn listen_on(mut self, addr: ListenAddr, kind: GateKind) -> Self {
-        self.listeners.push((addr, kind));
+        self.listeners.push(Listening {
+            addr,
+            kind,
+            vigilance: Vigilance::default(),
+        });
+        self
+    }
+
+    /// Adds a service listener whose connections the kernel watches over.
+    #[must_use]
+    pub fn listen_with(mut self, addr: ListenAddr, vigilance: Vigilance) -> Self {
+        self.listeners.push(Listening {
+            addr,
+            kind: GateKind::Service,
+            vigilance,
+        });
         self
     }
 

@@ -2,7 +2,7 @@
 
 use super::control::{Command, LoopCommands, LoopExit, Signals, SocketFiles, Started};
 use super::status::{BoundListener, DescriptorFacts, Life, Status};
-use super::{AcceptMode, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
+use super::{AcceptMode, Listening, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
 use crate::dispatcher::{Choice, Dispatcher, Gate, GateKind, MessageOf, Spreading};
 use crate::driver::Driver;
 use crate::driver::mio::MioDriver;
@@ -19,6 +19,7 @@ use polyloop_sys::listener::{ListenOptions, Listener, listen_group};
 use polyloop_sys::{ListenAddr, ThreadClock, attach_cpu_filter, cores, descriptors, net};
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -48,7 +49,7 @@ pub(super) fn start<M: MakeFactory>(
     let mut files = SocketFiles::default();
     let opened = open_listeners(&settings, &placement, &listeners, &mut files)?;
     let drivers = open_drivers(&tunings)?;
-    let descriptors = budget(&settings, loops, limit)?;
+    let descriptors = budget(&settings, &tunings, limit)?;
     let wakers = drivers.iter().map(Driver::waker).collect();
     // The pools' threads are made before any thread is pinned, so that they may run on every core.
     let pools = OffloadPools::start(&settings.pools).map_err(os("starting the offload pools"))?;
@@ -253,14 +254,17 @@ fn check_cores_apart(placement: &Placement) -> Result<(), StartError> {
 /// Computes the cap from what is left of the limit, and grows the table before there are threads to wait for it.
 fn budget(
     settings: &ServerSettings,
-    loops: usize,
+    tunings: &[Tuning],
     limit: DescriptorLimit,
 ) -> Result<DescriptorFacts, StartError> {
+    let loops = tunings.len();
+    let pipes: u64 = tunings.iter().map(|tuning| tuning.pipes_max as u64).sum();
     let open_at_start =
         descriptors::count_open().map_err(os("counting open descriptors in /proc/self/fd"))?;
     let reserve = settings
         .descriptor_reserve
-        .unwrap_or_else(|| admission::default_reserve(loops as u64));
+        .unwrap_or_else(|| admission::default_reserve(loops as u64))
+        .saturating_add(pipes.saturating_mul(2));
     let cost = settings.connection_cost.max(1);
     let budget = admission::Budget {
         limit_nofile: limit.soft,
@@ -348,7 +352,7 @@ struct Opened {
 fn open_listeners(
     settings: &ServerSettings,
     placement: &Placement,
-    listeners: &[(ListenAddr, GateKind)],
+    listeners: &[Listening],
     files: &mut SocketFiles,
 ) -> Result<Opened, StartError> {
     let loops = placement.loops.len();
@@ -358,7 +362,12 @@ fn open_listeners(
         bound: Vec::new(),
     };
     let is_rescued = settings.rescue && settings.stall_threshold.is_some() && loops > 1;
-    for (index, (addr, kind)) in listeners.iter().enumerate() {
+    for (index, listening) in listeners.iter().enumerate() {
+        let Listening {
+            addr,
+            kind,
+            vigilance,
+        } = listening;
         let is_shared = *kind == GateKind::Service
             && !matches!(settings.accept, AcceptMode::Acceptor(_))
             && !matches!(addr, ListenAddr::Unix(_));
@@ -375,6 +384,13 @@ fn open_listeners(
             let cores: Vec<_> = placement.loops.iter().flatten().copied().collect();
             attach_cpu_filter(&group[0], &cores)
                 .map_err(os("attaching the socket filter of reuseport-cpu"))?;
+        }
+        if !matches!(addr, ListenAddr::Unix(_)) {
+            for listener in &group {
+                vigilance
+                    .apply(listener.as_fd())
+                    .map_err(os("setting keep-alive and user timeout of a listener"))?;
+            }
         }
         let bound = bound_addr(addr, &group[0])?;
         opened.bound.push(BoundListener {
