@@ -192,13 +192,14 @@ pub fn format_count(count: u64) -> String {
     count.to_string()
 }
 
-/// Prints a span of time for people: `0`, `50us`, `1.234s`, `2m`, `1h1m5s`.
+/// Prints a span of time for people: `0`, `50us`, `1.234s`, `2m`, `1h1m5s`, `49d`.
 ///
 /// Below a minute at most four significant digits; from a minute on, whole seconds. Cut, never rounded up.
 #[must_use]
 pub fn format_duration(span: Duration) -> String {
     const MINUTE_S: u64 = 60;
     const HOUR_S: u64 = 3600;
+    const DAY_S: u64 = 86_400;
     let seconds = span.as_secs();
     if seconds < MINUTE_S {
         // Below a minute the nanoseconds fit easily; the fallback can never be taken.
@@ -206,7 +207,8 @@ pub fn format_duration(span: Duration) -> String {
     }
     let mut text = String::new();
     for (amount, unit) in [
-        (seconds / HOUR_S, "h"),
+        (seconds / DAY_S, "d"),
+        (seconds % DAY_S / HOUR_S, "h"),
         (seconds % HOUR_S / MINUTE_S, "m"),
         (seconds % MINUTE_S, "s"),
     ] {

@@ -193,7 +193,7 @@ mod tests {
             ("3:events=0", ["--on-core 3", "events=0", "1 to 1048576"]),
             ("3:read-bytes=1", ["read-bytes=1B", "4KiB", "16MiB"]),
             ("3:idle=never", ["idle:", "\"never\"", "or off"]),
-            ("3:idle=50d", ["idle=1200h", "1ms", "1176h"]),
+            ("3:idle=50d", ["idle=50d", "1ms", "49d"]),
         ] {
             let message = merge(text).unwrap_err();
             for fragment in fragments {

@@ -1,6 +1,6 @@
 //! Every byte, for clients that are not ours, and for very many of ours.
 
-use crate::harness::{Polyloop, assert_echo, eventually, finish, pattern, read_all, reset};
+use crate::harness::{Polyloop, assert_echo, eventually, finish, get, pattern, read_all, reset};
 use rustix::process::{Resource, getrlimit};
 use std::fs::{self, File};
 use std::io::Write;
@@ -163,4 +163,68 @@ fn nineteen_thousand_connections_fit_with_default_flags() {
     server.rest();
     drop(streams);
     server.end();
+}
+
+/// How often each loop was ready to sleep, as `/loops` tells it.
+#[track_caller]
+fn polls_slept(server: &Polyloop) -> Vec<u64> {
+    let (status, body) = get(server.admin(), "/loops");
+    assert_eq!(status, 200);
+    let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let loops = value["loops"].as_array().unwrap();
+    let slept = loops
+        .iter()
+        .map(|of| find_number(of, "polls_slept").unwrap());
+    slept.collect()
+}
+
+/// The first number of this name, however deep.
+fn find_number(value: &serde_json::Value, name: &str) -> Option<u64> {
+    let object = value.as_object()?;
+    let here = object.get(name).and_then(serde_json::Value::as_u64);
+    here.or_else(|| object.values().find_map(|inner| find_number(inner, name)))
+}
+
+#[test]
+fn settings_for_a_core_are_those_of_its_loop_alone() {
+    // Goal: `--on-core` reaches the loop that is pinned to that core, and `--spin` all of them. Method: connections dealt
+    // out in turn, one echo after the other; a loop that spins for a second between two of them hardly ever sleeps.
+    let cores = polyloop_sys::cores::allowed();
+    let [first, second, ..] = cores[..] else {
+        eprintln!("skipped: there is one core only");
+        return;
+    };
+    let both = format!("{first},{second}");
+    let on_second = format!("{second}:spin=1s");
+    let deal = [
+        "--cores",
+        &both,
+        "--accept",
+        "acceptor",
+        "--spread",
+        "round-robin",
+    ];
+    for (flags, spins) in [
+        (&["--on-core", &on_second][..], [false, true]),
+        (&["--spin", "1s"], [true, true]),
+        (&[], [false, false]),
+    ] {
+        let server = Polyloop::echo(&[&deal[..], flags].concat());
+        let mut streams: Vec<_> = (0..4).map(|_| server.connect()).collect();
+        streams.iter_mut().for_each(assert_echo);
+        let before = polls_slept(&server);
+        for _ in 0..100 {
+            streams.iter_mut().for_each(assert_echo);
+        }
+        let slept: Vec<_> = polls_slept(&server)
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after - before)
+            .collect();
+        // 200 echoes each. Those who ask come by loop 0, and an echo may come before a loop has gone to sleep.
+        let seen: Vec<_> = slept.iter().map(|&count| count < 20).collect();
+        assert_eq!(seen, spins, "{flags:?}: {slept:?}");
+        drop(streams);
+        server.end();
+    }
 }

@@ -64,7 +64,7 @@ fn mistakes_name_the_flag_and_what_to_write() {
         ("--connect-timeout off", ["--connect-timeout", "as in 50us"]),
         ("--idle-timeout 5", ["--idle-timeout", "or off"]),
         ("--keepalive 1500ms", ["--keepalive", "no multiple of 1s"]),
-        ("--lifetime 60d", ["--lifetime", "1ms to 1176h"]),
+        ("--lifetime 60d", ["--lifetime", "1ms to 49d"]),
         ("--rate 0", ["--rate", "refuses everybody"]),
         ("--source-rate 5/m", ["--source-rate", "per second"]),
         (
