@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod balance;
+pub mod checker;
 pub mod cidr;
 pub mod health;
 pub mod limits;

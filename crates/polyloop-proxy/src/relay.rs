@@ -199,8 +199,9 @@ mod tests {
             let advice = relay.handle_spliced(Side::Back, bytes, Splice::Auto);
             assert_eq!(advice, Advice::Keep);
         }
-        let advice = (0..QUIET_AFTER).map(|_| relay.handle_spliced(Side::Back, 100, Splice::Auto));
-        assert_eq!(advice.last(), Some(Advice::Copy));
+        let mut advice =
+            (0..QUIET_AFTER).map(|_| relay.handle_spliced(Side::Back, 100, Splice::Auto));
+        assert!(advice.any(|advice| advice == Advice::Copy));
         assert!(stream(&mut relay));
     }
 

@@ -230,9 +230,10 @@ impl Session {
         let source = self.client(cx.peer()).ip();
         let mut is_queued = false;
         loop {
+            let now_ms = cx.now_ns() / 1_000_000;
             match self
                 .home
-                .take_place(usize::from(self.group), source, &tried)
+                .take_place(usize::from(self.group), source, &tried, now_ms)
             {
                 Ok(taken) => {
                     self.leave_queue();
@@ -408,6 +409,7 @@ impl Session {
         let board = self.backend_board();
         if is_backends_fault {
             board.connect_refused.add(1);
+            self.report_failure(cx.now_ns());
         } else {
             board.connect_local.add(1);
         }
@@ -450,6 +452,9 @@ impl Session {
         let side = cx.side();
         let bytes = input.take_all();
         let _ = cx.write_to(side.other(), bytes);
+        if side == Side::Back && self.relay.bytes(side) == 0 {
+            self.report_success(cx.now_ns());
+        }
         self.count(side, bytes.len());
         if self.timer.is_some() {
             self.stop_timer(cx);
@@ -591,6 +596,7 @@ impl Session {
             }
             Phase::Connecting => {
                 self.backend_board().connect_timeouts.add(1);
+                self.report_failure(cx.now_ns());
                 cx.disconnect();
                 self.try_next(cx, Cause::ConnectTimeout)
             }
@@ -649,9 +655,11 @@ impl Session {
             let board = self.backend_board();
             board.ended.add(u64::from(had_connection));
             let is_backends = end.side == Some(Side::Back);
-            board.resets.add(u64::from(
-                is_backends && end.reason == CloseReason::PeerReset,
-            ));
+            let was_reset = is_backends && end.reason == CloseReason::PeerReset;
+            board.resets.add(u64::from(was_reset));
+            if was_reset && self.relay.bytes(Side::Back) == 0 {
+                self.report_failure(end.now_ns);
+            }
             let backend =
                 &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
             backend
@@ -761,6 +769,18 @@ impl Session {
         if let Some(timer) = self.timer.take() {
             cx.cancel_timer(timer);
         }
+    }
+
+    fn report_failure(&self, now_ns: u64) {
+        let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+        self.home.report_failure(group, backend, now_ns / 1_000_000);
+    }
+
+    /// The backend's first byte proves that it works.
+    #[cold]
+    fn report_success(&self, now_ns: u64) {
+        let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+        self.home.report_success(group, backend, now_ns / 1_000_000);
     }
 
     fn give_place_back(&mut self) {

@@ -20,7 +20,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -29,7 +29,11 @@ use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
-use crate::balance::{Candidate, Picker, SourceTable, Tried, WEIGHT_SCALE, Weight, identity};
+use crate::balance::{Candidate, Picker, SourceTable, Tried, Weight, identity};
+use crate::health::{
+    Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
+    group_mode, may_eject,
+};
 use crate::record::Sampler;
 use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
 use crate::termination::Termination;
@@ -45,6 +49,7 @@ pub struct Site {
     pub listeners: Box<[Listener]>,
     /// How a session that waits is told that it is its turn; set before the first loop runs.
     waker: OnceLock<Waker>,
+    teller: OnceLock<Teller>,
     /// Where access records go; set before the first loop runs.
     records: OnceLock<RecordSink>,
     drain_window_ms: AtomicU64,
@@ -56,6 +61,9 @@ pub struct Site {
 /// Takes one access record, a line with its end. It must not wait.
 type RecordSink = Box<dyn Fn(&str) + Send + Sync>;
 
+/// Tells the operator of a change of a backend's health: group, backend, change.
+type Teller = Box<dyn Fn(&str, &str, Change) + Send + Sync>;
+
 /// Tells a waiting session that it is its turn.
 type Waker = Box<dyn Fn(ConnRef) + Send + Sync>;
 
@@ -64,6 +72,7 @@ pub struct Group {
     /// In the order of the settings.
     pub backends: Box<[Backend]>,
     weights: Vec<Weight>,
+    slow_start_ms: u64,
     table: Option<SourceTable>,
     /// Sessions that wait for a place, over all loops.
     waiting: AtomicUsize,
@@ -77,10 +86,12 @@ pub struct Backend {
     /// Sessions that have a place, or are on their way to one.
     taken: AtomicU64,
     taken_max: u64,
-    /// A [`Standing`].
-    standing: AtomicU32,
-    /// Share of its weight that it gets now, in [`WEIGHT_SCALE`]ths.
-    share: AtomicU32,
+    /// What is known of it; changed rarely, by checks, failures and operators.
+    health: Mutex<Health>,
+    /// The same as a word that every choice reads: [`Published`].
+    published: AtomicU64,
+    /// How often its health changed, to what.
+    pub changes: Changes,
     /// By loop.
     pub boards: Box<[BackendBoard]>,
     /// Nanoseconds from asking for a connection to having it.
@@ -89,16 +100,17 @@ pub struct Backend {
     pub session_time: AtomicHistogram,
 }
 
-/// Whether a backend may be given sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Standing {
-    /// It may.
-    Up = 0,
-    /// Checks or failures say that it does not work: used only where nothing else is left and the group fails open.
-    Down = 1,
-    /// An operator has taken it out: never used.
-    Out = 2,
+/// How often a backend's health changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// To up.
+    pub up: AtomicU64,
+    /// To down, because checks failed.
+    pub down: AtomicU64,
+    /// To ejected, because sessions failed.
+    pub ejected: AtomicU64,
+    /// To draining or down, by an operator.
+    pub by_operator: AtomicU64,
 }
 
 /// Declares counters of one loop with names and help texts.
@@ -191,6 +203,7 @@ impl Site {
             groups,
             listeners,
             waker: OnceLock::new(),
+            teller: OnceLock::new(),
             records: OnceLock::new(),
             drain_window_ms: AtomicU64::new(0),
             wall_offset_ms: AtomicU64::new(0),
@@ -282,6 +295,22 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Tells the operator of a change of health.
+    pub fn tell(&self, group: usize, backend: usize, change: Option<Change>) {
+        let (Some(change), Some(teller)) = (change, self.teller.get()) else {
+            return;
+        };
+        let settings = &self.settings.groups[group];
+        teller(&settings.name, &settings.backends[backend].name, change);
+    }
+
+    /// Sets how the operator is told of changes of health (group, backend, change); the second call changes nothing.
+    pub fn set_teller(&self, teller: impl Fn(&str, &str, Change) + Send + Sync + 'static) {
+        let _ = self.teller.set(Box::new(teller));
+    }
+}
+
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Site")
@@ -302,6 +331,7 @@ impl Group {
                 identity: identity(&backend.name),
             })
             .collect();
+        let policy = policy_of(settings);
         let backends = settings
             .backends
             .iter()
@@ -311,23 +341,29 @@ impl Group {
                     Target::Unix(path) => vec![Remote::Unix(Arc::from(path.as_path()))],
                     Target::Name { .. } | Target::Srv { .. } | Target::Echo => Vec::new(),
                 };
+                let health = Health::new(&policy);
                 Backend {
                     place: RwLock::new(place),
                     taken: AtomicU64::new(0),
                     taken_max: backend.connections_max.map_or(u64::MAX, u64::from),
-                    standing: AtomicU32::new(Standing::Up as u32),
-                    share: AtomicU32::new(WEIGHT_SCALE),
+                    published: AtomicU64::new(health.published(0).pack()),
+                    health: Mutex::new(health),
+                    changes: Changes::default(),
                     boards: (0..loops).map(|_| BackendBoard::default()).collect(),
                     connect_time: AtomicHistogram::new(),
                     session_time: AtomicHistogram::new(),
                 }
             })
             .collect();
+        let slow_start_ms = settings.slow_start.map_or(0, |time| {
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+        });
         let table = (settings.balance == crate::balance::Algorithm::SourceHash)
             .then(|| SourceTable::build(&weights));
         Self {
             backends,
             weights,
+            slow_start_ms,
             table,
             waiting: AtomicUsize::new(0),
             queue: Mutex::new(VecDeque::new()),
@@ -392,20 +428,32 @@ impl Backend {
         self.taken.load(Relaxed)
     }
 
-    /// Whether it may be given sessions.
+    /// What is known of its health.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        match self.standing.load(Relaxed) {
-            0 => Standing::Up,
-            1 => Standing::Down,
-            _ => Standing::Out,
-        }
+    pub fn published(&self) -> Published {
+        Published::unpack(self.published.load(Relaxed))
     }
 
-    /// Changes whether it may be given sessions, and which share of its weight it gets, in [`WEIGHT_SCALE`]ths.
-    pub fn set_standing(&self, standing: Standing, share: u32) {
-        self.share.store(share, Relaxed);
-        self.standing.store(standing as u32, Relaxed);
+    /// Lets `act` judge its health at `now_ms`, and publishes what came of it. Returns the change of state, if there was one.
+    pub fn judge(
+        &self,
+        now_ms: u64,
+        act: impl FnOnce(&mut Health) -> Option<Change>,
+    ) -> Option<Change> {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = act(&mut health);
+        self.published
+            .store(health.published(now_ms).pack(), Relaxed);
+        if let Some(change) = change {
+            let counter = match change.to {
+                State::Up => &self.changes.up,
+                State::CheckedDown => &self.changes.down,
+                State::Ejected => &self.changes.ejected,
+                State::Drain | State::Down => &self.changes.by_operator,
+            };
+            counter.fetch_add(1, Relaxed);
+        }
+        change
     }
 
     /// Where it is, now; empty while its name has no addresses.
@@ -457,7 +505,7 @@ impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Backend")
             .field("taken", &self.taken())
-            .field("standing", &self.standing())
+            .field("published", &self.published())
             .finish_non_exhaustive()
     }
 }
@@ -542,49 +590,27 @@ impl LoopSite {
         group: usize,
         source: Option<IpAddr>,
         tried: &Tried,
+        now_ms: u64,
     ) -> Result<Taken, NoPlace> {
-        let settings = &self.site.settings.groups[group];
-        let mut is_full = false;
-        for standing in [Standing::Up, Standing::Down] {
-            match self.take_place_of(group, source, tried, standing) {
-                Ok(taken) => return Ok(taken),
-                Err(NoPlace::Full) => is_full = true,
-                Err(NoPlace::NoneUsable) => {}
-            }
-            if is_full || !settings.fail_open {
-                break;
-            }
-        }
-        Err(if is_full {
-            NoPlace::Full
-        } else {
-            NoPlace::NoneUsable
-        })
-    }
-
-    /// Among those that stand at least so well.
-    fn take_place_of(
-        &self,
-        group: usize,
-        source: Option<IpAddr>,
-        tried: &Tried,
-        worst: Standing,
-    ) -> Result<Taken, NoPlace> {
-        let backends = &self.site.groups[group].backends;
-        let weights = &self.site.groups[group].weights;
+        let fails_open = self.site.settings.groups[group].fail_open;
+        let group_site = &self.site.groups[group];
+        let backends = &group_site.backends;
+        let mode = group_mode(backends.iter().map(Backend::published), now_ms, fails_open);
         let is_full = Cell::new(false);
         let candidate = |index: usize| {
             let backend = &backends[index];
-            if backend.standing() as u32 > worst as u32 {
+            let published = backend.published();
+            if !published.usable(now_ms, mode) {
                 return None;
             }
             if backend.is_full() {
                 is_full.set(true);
                 return None;
             }
+            let weight = group_site.weights[index].weight;
             Some(Candidate {
                 live: backend.taken(),
-                weight_now: u32::from(weights[index].weight) * backend.share.load(Relaxed),
+                weight_now: published.weight_now(weight, now_ms, group_site.slow_start_ms),
             })
         };
         let mut unplaced = *tried;
@@ -614,6 +640,30 @@ impl LoopSite {
         } else {
             NoPlace::NoneUsable
         })
+    }
+
+    /// A session could not be connected, or was reset before the backend's first byte.
+    pub(crate) fn report_failure(&self, group: usize, backend: usize, now_ms: u64) {
+        let Some(ejection) = &self.site.settings.groups[group].passive else {
+            return;
+        };
+        let backends = &self.site.groups[group].backends;
+        let change = backends[backend].judge(now_ms, |health| {
+            health.handle_failure(now_ms, || {
+                let words = backends.iter().map(Backend::published);
+                may_eject(words, now_ms, ejection.share_max_percent)
+            })
+        });
+        self.site.tell(group, backend, change);
+    }
+
+    /// A session got the backend's first byte.
+    pub(crate) fn report_success(&self, group: usize, backend: usize, now_ms: u64) {
+        let subject = &self.site.groups[group].backends[backend];
+        if subject.published().suspect {
+            let change = subject.judge(now_ms, |health| health.handle_success(now_ms));
+            self.site.tell(group, backend, change);
+        }
     }
 
     /// Room for a hello that comes in pieces.
@@ -680,6 +730,22 @@ impl fmt::Debug for LoopSite {
         f.debug_struct("LoopSite")
             .field("index", &self.index)
             .finish_non_exhaustive()
+    }
+}
+
+fn policy_of(settings: &GroupSettings) -> HealthPolicy {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    HealthPolicy {
+        checks: settings.health.as_ref().map(|check| Hysteresis {
+            rise: check.rise,
+            fall: check.fall,
+            initial: Initial::default(),
+        }),
+        ejection: settings.passive.as_ref().map(|passive| EjectionPolicy {
+            errors: passive.errors,
+            base_ms: millis(passive.base),
+            max_ms: millis(passive.max),
+        }),
     }
 }
 

@@ -125,6 +125,11 @@ impl World {
         self.lock().silent.insert(listener);
     }
 
+    /// Ends that: connections from now on are taken, and wait in the queue until somebody accepts them.
+    pub fn speak(&self, listener: u32) {
+        self.lock().silent.remove(&listener);
+    }
+
     /// Allows only so many open sockets at our end: `EMFILE` beyond.
     pub fn set_descriptors_max(&self, count: usize) {
         self.lock().descriptors_max = count;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use polyloop_proxy::balance::{Algorithm, WEIGHT_SCALE};
-use polyloop_proxy::site::Standing;
+use polyloop_proxy::balance::Algorithm;
+use polyloop_proxy::health::Manual;
+use polyloop_proxy::settings::PassiveEjection;
 use polyloop_sim::{Client, World};
 
 use crate::{Echo, NOBODY, Named, backend, drain, proxy, settings, settle};
@@ -193,17 +194,28 @@ fn a_place_that_is_free_is_never_left_while_somebody_waits() {
 fn a_group_fails_open_only_if_it_is_told_to_and_never_to_who_was_taken_out() {
     // Goal: standing decides. Method: all backends down, then out, with both policies.
     for (fail_open, standing, is_served) in [
-        (true, Standing::Up, true),
-        (true, Standing::Down, true),
-        (false, Standing::Down, false),
-        (true, Standing::Out, false),
+        (true, "up", true),
+        (true, "ejected", true),
+        (false, "ejected", false),
+        (true, "down", false),
     ] {
         let world = World::new(6);
         let mut back = backend(&world, || Named(b"in"));
         let mut settings = settings(back.listeners());
         settings.groups[0].fail_open = fail_open;
+        let ejects = PassiveEjection {
+            errors: 1,
+            share_max_percent: 100,
+            ..PassiveEjection::default()
+        };
+        settings.groups[0].passive = Some(ejects);
         let mut front = proxy(&world, 1, settings);
-        front.site.groups[0].backends[0].set_standing(standing, WEIGHT_SCALE);
+        let now_ms = world.now_ns() / 1_000_000;
+        front.site.groups[0].backends[0].judge(now_ms, |health| match standing {
+            "ejected" => health.handle_failure(now_ms, || true),
+            "down" => health.set_manual(now_ms, Manual::Down),
+            _ => None,
+        });
         let client = world.connect(front.sim.listeners());
         settle(&mut front.sim, &mut back);
         assert_eq!(
@@ -228,8 +240,9 @@ fn a_backup_serves_only_while_no_other_can() {
     settings.groups[0].backends[1].backup = true;
     let mut front = proxy(&world, 1, settings);
     let mut heard = Vec::new();
-    for standing in [Standing::Up, Standing::Down, Standing::Up] {
-        front.site.groups[0].backends[0].set_standing(standing, WEIGHT_SCALE);
+    for manual in [Manual::Ready, Manual::Drain, Manual::Ready] {
+        let now_ms = world.now_ns() / 1_000_000;
+        front.site.groups[0].backends[0].judge(now_ms, |health| health.set_manual(now_ms, manual));
         let client = world.connect(front.sim.listeners());
         settle(&mut front.sim, &mut back);
         settle(&mut front.sim, &mut spare);

@@ -5,6 +5,7 @@
 //! | `relaying` | bytes both ways, halves, resets, slow sides |
 //! | `choosing` | retries, silent backends, caps and queues, failing open |
 //! | `entering` | PROXY headers, TLS hellos, access lists, deadlines before the relay |
+//! | `health` | checks, ejection, operators: who is given sessions |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
 #![expect(
@@ -14,6 +15,7 @@
 
 mod choosing;
 mod entering;
+mod health;
 mod relaying;
 mod sweep;
 
@@ -22,9 +24,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use polyloop::{
-    Accepted, Capacities, Choice, CloseReason, Ctx, Factory, Handler, Input, Tuning, Verdict,
-    WhenFull,
+    Accepted, Capacities, Choice, CloseReason, Ctx, End, Factory, Handler, Input, TimerKey, Tuning,
+    Verdict, WhenFull,
 };
+use polyloop_proxy::checker::Checker;
 use polyloop_proxy::session::{Note, Session};
 use polyloop_proxy::settings::{
     BackendSettings, GroupSettings, ListenerSettings, ProxySettings, Routing, Target,
@@ -116,18 +119,109 @@ pub(crate) fn settings(backends: &[u32]) -> ProxySettings {
     }
 }
 
+/// What lives on a proxy's loops.
+pub(crate) enum Node {
+    Session(Session),
+    Checker(Checker),
+}
+
+/// Calls the same method of whichever it is.
+macro_rules! either {
+    ($self:ident, $method:ident($($argument:expr),*)) => {
+        match $self {
+            Node::Session(node) => node.$method($($argument),*),
+            Node::Checker(node) => node.$method($($argument),*),
+        }
+    };
+}
+
+impl Handler for Node {
+    type Message = Note;
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        either!(self, opened(cx))
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        either!(self, data(cx, input))
+    }
+
+    fn on_spliced(&mut self, cx: &mut Ctx<'_, Self>, bytes: usize) -> Verdict {
+        match self {
+            Self::Session(session) => session.spliced(cx, bytes),
+            Self::Checker(_) => panic!("a checker does not splice"),
+        }
+    }
+
+    fn on_finished(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        match self {
+            Self::Session(session) => session.finished(cx),
+            Self::Checker(checker) => checker.failed(cx),
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, timer: TimerKey) -> Verdict {
+        either!(self, timer(cx, timer))
+    }
+
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, note: Note) -> Verdict {
+        match self {
+            Self::Session(session) => session.note(cx, note),
+            Self::Checker(_) => Verdict::Continue,
+        }
+    }
+
+    fn on_connected(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        either!(self, connected(cx))
+    }
+
+    fn on_connect_failed(&mut self, cx: &mut Ctx<'_, Self>, error: std::io::Error) -> Verdict {
+        match self {
+            Self::Session(session) => session.connect_failed(cx, &error),
+            Self::Checker(checker) => checker.failed(cx),
+        }
+    }
+
+    fn on_drain(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        match self {
+            Self::Session(session) => session.drain(cx),
+            Self::Checker(_) => Verdict::Continue,
+        }
+    }
+
+    fn on_end(&mut self, end: &End) {
+        if let Self::Session(session) = self {
+            session.ended(end);
+        }
+    }
+}
+
+/// Makes them.
+pub(crate) struct Nodes(Rc<LoopSite>);
+
+impl Factory for Nodes {
+    type Handler = Node;
+
+    fn make(&mut self, accepted: Accepted) -> Node {
+        Node::Session(Session::new(&self.0, accepted.listener, accepted.local))
+    }
+
+    fn residents(&mut self, _: usize) -> Vec<Node> {
+        Checker::all(&self.0)
+            .into_iter()
+            .map(Node::Checker)
+            .collect()
+    }
+}
+
 /// A proxy, what its loops share, and the records it has written.
-pub(crate) struct Proxy<F: Factory<Handler = Session>> {
-    pub(crate) sim: Sim<F>,
+pub(crate) struct Proxy {
+    pub(crate) sim: Sim<Nodes>,
     pub(crate) site: Arc<Site>,
     records: Arc<Mutex<Vec<String>>>,
 }
 
-pub(crate) fn proxy(
-    world: &World,
-    loops: usize,
-    settings: ProxySettings,
-) -> Proxy<impl Factory<Handler = Session> + use<>> {
+pub(crate) fn proxy(world: &World, loops: usize, settings: ProxySettings) -> Proxy {
     proxy_tuned(world, loops, settings, &Tuning::default())
 }
 
@@ -136,7 +230,7 @@ pub(crate) fn proxy_tuned(
     loops: usize,
     settings: ProxySettings,
     tuning: &Tuning,
-) -> Proxy<impl Factory<Handler = Session> + use<>> {
+) -> Proxy {
     let tuning = Tuning {
         idle_timeout: settings.listeners[0].timeouts.idle,
         output_high_bytes: settings.listeners[0].buffer_high_bytes as usize,
@@ -154,10 +248,7 @@ pub(crate) fn proxy_tuned(
         &tuning,
         Capacities::default(),
         WhenFull::Wait,
-        move |index| {
-            let home = LoopSite::new(&shared, index, 7);
-            move |accepted: Accepted| Session::new(&home, accepted.listener, accepted.local)
-        },
+        move |index| Nodes(LoopSite::new(&shared, index, 7)),
         |_| Choice::Stay,
     );
     let mailer = sim.console().mailer().clone();
@@ -165,7 +256,7 @@ pub(crate) fn proxy_tuned(
     Proxy { sim, site, records }
 }
 
-impl<F: Factory<Handler = Session>> Proxy<F> {
+impl Proxy {
     /// The records so far; taken.
     pub(crate) fn records(&self) -> Vec<String> {
         std::mem::take(&mut *self.records.lock().unwrap())
