@@ -25,9 +25,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use polyloop::{Ctx, Input, PoolId, Side, Status, Verdict};
+use polyloop::{Ctx, Handler, Input, PoolId, Side, Status, Verdict};
 
-use crate::echo::Conn;
 use crate::logging::DroppedLines;
 use request::{Parsed, Request};
 
@@ -60,6 +59,12 @@ pub(crate) fn open_site(site: Arc<Site>) {
 pub(crate) struct Answer {
     bytes: Vec<u8>,
     after: After,
+}
+
+/// A server's connections, some of which are visitors: how an answer comes back to one.
+pub(crate) trait Visited: Handler {
+    /// The message that brings it.
+    fn message(answer: Answer) -> Self::Message;
 }
 
 /// What happens to the connection once it has been answered.
@@ -117,13 +122,17 @@ impl Admin {
         }
     }
 
-    pub(crate) fn on_open(&mut self, cx: &mut Ctx<'_, Conn>) -> Verdict {
+    pub(crate) fn on_open<H: Visited>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         // The service's idle timeout may be off, or shorter than the interval of a scraper.
         cx.set_idle_timeout(Some(STUCK_TIMEOUT));
         self.tick_again(cx)
     }
 
-    pub(crate) fn on_data(&mut self, cx: &mut Ctx<'_, Conn>, input: &mut Input<'_>) -> Verdict {
+    pub(crate) fn on_data<H: Visited>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        input: &mut Input<'_>,
+    ) -> Verdict {
         let Some(site) = SITE.with_borrow(Clone::clone) else {
             // A loop without a site has no admin listener.
             return Verdict::Abort;
@@ -143,7 +152,7 @@ impl Admin {
             return self.send(cx, &answer);
         }
         let (job_site, job_batch) = (Arc::clone(&site), batch.clone());
-        let job = move || pages::answer(&job_batch, &job_site);
+        let job = move || H::message(pages::answer(&job_batch, &job_site));
         if cx.offload(PoolId::BLOCKING, job).is_err() {
             return self.send(cx, &pages::busy(&batch, &site));
         }
@@ -152,13 +161,17 @@ impl Admin {
     }
 
     /// The job is done; `None` if it panicked or the server ends.
-    pub(crate) fn on_answer(&mut self, cx: &mut Ctx<'_, Conn>, answer: Option<Answer>) -> Verdict {
+    pub(crate) fn on_answer<H: Visited>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        answer: Option<Answer>,
+    ) -> Verdict {
         cx.resume(Side::Front);
         let answer = answer.unwrap_or_else(pages::failed);
         self.send(cx, &answer)
     }
 
-    pub(crate) fn on_timer(&mut self, cx: &mut Ctx<'_, Conn>) -> Verdict {
+    pub(crate) fn on_timer<H: Visited>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         self.ticks = self.ticks.saturating_add(1);
         match self.stage {
             Stage::Asking if self.ticks >= ASKING_TICKS_MAX => self.send(cx, &pages::too_slow()),
@@ -175,7 +188,7 @@ impl Admin {
         }
     }
 
-    fn send(&mut self, cx: &mut Ctx<'_, Conn>, answer: &Answer) -> Verdict {
+    fn send<H: Visited>(&mut self, cx: &mut Ctx<'_, H>, answer: &Answer) -> Verdict {
         // A full output stops the reading of the next request until the visitor has taken this answer.
         let _ = cx.write_to(Side::Front, &answer.bytes);
         self.enter(Stage::Idle);
@@ -194,7 +207,7 @@ impl Admin {
         self.stage = stage;
     }
 
-    fn tick_again(&self, cx: &mut Ctx<'_, Conn>) -> Verdict {
+    fn tick_again<H: Visited>(&self, cx: &mut Ctx<'_, H>) -> Verdict {
         // A visitor has one timer at a time, so there is always room; without one it would have no deadline.
         match cx.set_timer(TICK) {
             Some(_) => Verdict::Continue,

@@ -6,7 +6,7 @@
 
 use polyloop::{Accepted, Class, Ctx, Factory, Handler, Input, JobId, TimerKey, Verdict};
 
-use crate::admin::{Admin, Answer};
+use crate::admin::{Admin, Answer, Visited};
 
 /// One connection.
 #[derive(Debug)]
@@ -100,6 +100,12 @@ impl Handler for Conn {
             Self::Echo => Verdict::Continue,
             Self::Admin(admin) => admin.on_drain(),
         }
+    }
+}
+
+impl Visited for Conn {
+    fn message(answer: Answer) -> Answer {
+        answer
     }
 }
 

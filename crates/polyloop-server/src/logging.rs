@@ -125,6 +125,11 @@ impl Log {
 }
 
 impl Talk {
+    /// The queue itself, for lines that are made elsewhere.
+    pub(crate) fn queue(&self) -> NonBlocking {
+        self.queue.clone()
+    }
+
     /// Says a text, whole lines, as one piece.
     pub(crate) fn say(&self, text: &str) {
         // Neither blocks nor fails: what has no room is counted.

@@ -12,6 +12,7 @@
 pub(crate) mod args;
 mod check;
 mod codec;
+mod conn;
 mod diagnostic;
 mod draft;
 mod file;
@@ -20,6 +21,7 @@ mod keys;
 mod origin;
 mod print;
 mod resolve;
+mod run;
 mod suggest;
 mod target;
 #[cfg(test)]
@@ -47,10 +49,7 @@ pub(crate) fn proxy(args: ProxyArgs) -> Exit {
     if prints {
         return tell(&print::print(&effective));
     }
-    say(
-        "error: this build reads settings (--print-config) and has no sessions to serve them with\n",
-    );
-    Exit::Failed
+    run::run(effective)
 }
 
 /// `polyloop check FILE`.

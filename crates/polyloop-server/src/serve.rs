@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use polyloop::{Ended, EndedBy, GateKind, LoopInfo, Server, StartError};
+use polyloop::server::PerLoop;
+use polyloop::{Ended, EndedBy, Factory, GateKind, LoopInfo, Server, StartError, Status};
 use polyloop_core::admission::AdmissionError;
 use polyloop_core::errno::{EMFILE, ENFILE};
 use polyloop_core::placement::PlacementError;
@@ -19,8 +20,51 @@ use crate::report::{Reporter, dump};
 use crate::settings::Settings;
 use crate::startup::{self, Machine};
 
-/// Serves until told to end.
+/// Serves echoes until told to end.
 pub(crate) fn serve(settings: Settings) -> Exit {
+    live(settings, "echo", |settings, talk| {
+        let factories = factories(settings, talk);
+        let mut server = Server::with_factories(factories).settings(settings.server.clone());
+        for addr in &settings.listen {
+            server = server.listen_on(addr.clone(), GateKind::Service);
+        }
+        let ready = |_: &Status| String::new();
+        (with_admin(server, settings), ready)
+    })
+}
+
+/// Adds the listener of administrators, if there is to be one.
+pub(crate) fn with_admin<C, F>(
+    server: Server<PerLoop<C>>,
+    settings: &Settings,
+) -> Server<PerLoop<C>>
+where
+    F: Factory,
+    C: Fn(LoopInfo) -> F + Send + Sync + 'static,
+{
+    match &settings.admin {
+        Some(addr) => {
+            let kind = GateKind::Admin {
+                connections_max: VISITORS_MAX,
+            };
+            server.listen_on(addr.clone(), kind)
+        }
+        None => server,
+    }
+}
+
+/// The life of a server: log, start, serve, last line. `assemble` makes the server of a `service`, and what is done once it
+/// serves, which returns more lines for the start-up block.
+pub(crate) fn live<C, F, R>(
+    settings: Settings,
+    service: &'static str,
+    assemble: impl FnOnce(&Settings, &Talk) -> (Server<PerLoop<C>>, R),
+) -> Exit
+where
+    F: Factory,
+    C: Fn(LoopInfo) -> F + Send + Sync + 'static,
+    R: FnOnce(&Status) -> String + Send + 'static,
+{
     // Before the first thread, which the log has: see `prepare_descriptors`. What it cannot do the start tells.
     let soft_limit_before = settings
         .server
@@ -29,7 +73,13 @@ pub(crate) fn serve(settings: Settings) -> Exit {
         .map(|limit| limit.soft_before);
     let log = Log::start(settings.log);
     let drain = settings.server.drain;
-    let exit = match run(settings, soft_limit_before, log.talk()) {
+    let (server, ready) = assemble(&settings, log.talk());
+    let start = Start {
+        settings,
+        service,
+        soft_limit_before,
+    };
+    let exit = match run(server, start, ready, log.talk()) {
         Ok(ended) => {
             log.talk().say(&format!(
                 "stopped: {}\n",
@@ -50,23 +100,24 @@ pub(crate) fn serve(settings: Settings) -> Exit {
     exit
 }
 
-fn run(
+/// What the start-up block is made from.
+struct Start {
     settings: Settings,
+    service: &'static str,
     soft_limit_before: Option<u64>,
+}
+
+fn run<C, F>(
+    mut server: Server<PerLoop<C>>,
+    start: Start,
+    ready: impl FnOnce(&Status) -> String + Send + 'static,
     talk: &Talk,
-) -> Result<Ended, StartError> {
-    let factories = factories(&settings, talk);
-    let mut server = Server::with_factories(factories).settings(settings.server.clone());
-    for addr in &settings.listen {
-        server = server.listen_on(addr.clone(), GateKind::Service);
-    }
-    if let Some(addr) = &settings.admin {
-        let kind = GateKind::Admin {
-            connections_max: VISITORS_MAX,
-        };
-        server = server.listen_on(addr.clone(), kind);
-    }
-    if let Some(interval) = settings.report {
+) -> Result<Ended, StartError>
+where
+    F: Factory,
+    C: Fn(LoopInfo) -> F + Send + Sync + 'static,
+{
+    if let Some(interval) = start.settings.report {
         let (talk, mut reporter) = (talk.clone(), Reporter::new());
         server = server.on_report(interval, move |status| talk.say(&reporter.line(status)));
     }
@@ -77,12 +128,32 @@ fn run(
         .on_started(move |status| {
             let machine = Machine {
                 somaxconn: net::somaxconn().ok(),
-                soft_limit_before,
+                soft_limit_before: start.soft_limit_before,
             };
-            start_talk.say(&startup::block(&settings, status, machine));
-            startup::announce(status);
+            let mut block = startup::block(start.service, &start.settings, status, machine);
+            block.push_str(&ready(status));
+            start_talk.say(&block);
+            startup::announce(status, start.settings.listen.len());
         })
         .run()
+}
+
+/// Gives this thread, a loop's, what its visitors are to see.
+pub(crate) fn open_site(settings: &Settings, talk: &Talk) -> impl Fn(&LoopInfo) + use<> {
+    let host_rule = settings
+        .admin
+        .as_ref()
+        .map_or(HostRule::AddressOnly, host_rule);
+    let dropped = talk.dropped().clone();
+    let has_renderers = startup::has_renderers(settings);
+    move |info: &LoopInfo| {
+        admin::open_site(Arc::new(Site {
+            status: Arc::clone(&info.status),
+            dropped: dropped.clone(),
+            host_rule,
+            has_renderers,
+        }));
+    }
 }
 
 /// Makes the factory of each loop, on its thread.
@@ -92,19 +163,9 @@ fn factories(
 ) -> impl Fn(LoopInfo) -> Conns + Send + Sync + 'static + use<> {
     // The admin listener comes after those of the service.
     let admin_listener = settings.admin.as_ref().map(|_| settings.listen.len());
-    let host_rule = settings
-        .admin
-        .as_ref()
-        .map_or(HostRule::AddressOnly, host_rule);
-    let dropped = talk.dropped().clone();
-    let has_renderers = startup::has_renderers(settings);
+    let open_site = open_site(settings, talk);
     move |info: LoopInfo| {
-        admin::open_site(Arc::new(Site {
-            status: info.status,
-            dropped: dropped.clone(),
-            host_rule,
-            has_renderers,
-        }));
+        open_site(&info);
         Conns { admin_listener }
     }
 }

@@ -22,7 +22,12 @@ pub(crate) struct Machine {
 }
 
 /// The start-up block, in lines.
-pub(crate) fn block(settings: &Settings, status: &Status, machine: Machine) -> String {
+pub(crate) fn block(
+    service: &str,
+    settings: &Settings,
+    status: &Status,
+    machine: Machine,
+) -> String {
     let rows = [
         ("loops", loops(status)),
         ("accept", accept(settings)),
@@ -34,7 +39,7 @@ pub(crate) fn block(settings: &Settings, status: &Status, machine: Machine) -> S
         ("watchdog", watchdog(settings, status)),
     ];
     let mut text = format!(
-        "polyloop {} echo, process {}\n",
+        "polyloop {} {service}, process {}\n",
         env!("CARGO_PKG_VERSION"),
         std::process::id()
     );
@@ -48,11 +53,14 @@ pub(crate) fn block(settings: &Settings, status: &Status, machine: Machine) -> S
     text
 }
 
-/// Tells the addresses on standard output, for whoever started the program: one line each. Standard output may be
-/// closed or full; the server serves all the same.
-pub(crate) fn announce(status: &Status) {
+/// Tells the addresses on standard output, for whoever started the program: one line each, of the first `services`
+/// listeners and of administrators'. Standard output may be closed or full; the server serves all the same.
+pub(crate) fn announce(status: &Status, services: usize) {
     let mut text = String::new();
-    for listener in &status.listeners {
+    let is_told = |listener: &&BoundListener| {
+        listener.index < services || matches!(listener.kind, GateKind::Admin { .. })
+    };
+    for listener in status.listeners.iter().filter(is_told) {
         let _ = writeln!(text, "{}", announcement(listener));
     }
     let mut out = io::stdout().lock();
@@ -274,7 +282,7 @@ mod tests {
         .settings(settings.server.clone())
         .start()
         .unwrap();
-        let text = block(&settings, running.status(), machine);
+        let text = block("echo", &settings, running.status(), machine);
         running.stop();
         let _ = running.join();
         text

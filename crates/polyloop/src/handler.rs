@@ -6,6 +6,7 @@
 
 use crate::close::CloseReason;
 use crate::ctx::Ctx;
+use crate::hub::Mailer;
 use crate::input::Input;
 use crate::offload::JobId;
 use crate::token::Side;
@@ -218,6 +219,12 @@ pub trait Factory: 'static {
     fn residents(&mut self, loop_index: usize) -> Vec<Self::Handler> {
         let _ = loop_index;
         Vec::new()
+    }
+
+    /// The loop is about to serve; `mailer` sends messages to connections on all loops, from any thread. Called once,
+    /// before [`residents`](Self::residents). The default forgets it.
+    fn started(&mut self, mailer: Mailer<<Self::Handler as Handler>::Message>) {
+        let _ = mailer;
     }
 }
 

@@ -90,22 +90,31 @@ fn without_descriptors_it_goes_on_when_the_limit_is_raised() {
 #[test]
 fn at_the_cap_the_next_one_waits() {
     // Goal: `--when-full wait` leaves clients in the backlog until there is room. Method: a cap of ten over two
-    // loops; twenty come; then the first ones leave.
+    // loops; others come until each loop has seen that it is full, then five more; then the first ones leave.
     let server = Polyloop::echo(&["--loops", "2", "--max-connections", "10"]);
     let mut streams: Vec<_> = (0..10).map(|_| server.connect()).collect();
     streams.iter_mut().for_each(assert_echo);
-    let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
-    waiting.iter_mut().for_each(send);
+    let mut waiting = Vec::new();
+    // A loop pauses when it finds the first one whom it cannot let in; the kernel chooses whose that is.
+    eventually("both loops are paused", || {
+        waiting.push(server.connect());
+        server.metric("polyloop_paused") == 2
+    });
+    let before = waiting.len();
     // The poll does not tell of a listener that is paused: whoever queues up does not wake the loops.
     server.rest_while(|| waiting.extend((0..5).map(|_| server.connect())));
     assert_eq!(answered(&waiting), 0);
-    waiting.iter_mut().skip(5).for_each(send);
+    assert_eq!(waiting.len(), before + 5);
+    waiting.iter_mut().for_each(send);
     // The admin listener is not under the cap.
     assert_eq!(server.metric("polyloop_live"), 10);
     assert_eq!(get(server.admin(), "/healthz").0, 200);
     drop(streams);
-    eventually("all are served", || answered(&waiting) == 10);
-    drop(waiting);
+    // Ten at a time: who has been served leaves.
+    eventually("all are served", || {
+        waiting.retain(|stream| answered(std::slice::from_ref(stream)) == 0);
+        waiting.is_empty()
+    });
     server.end();
 }
 

@@ -121,7 +121,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Makes the sessions that the loop has of its own.
     pub(super) fn open_residents(&mut self) {
         let index = self.hub.index;
-        let Ok(handlers) = guarded(|| self.factory.residents(index)) else {
+        let mailer = self.hub.mailer.clone();
+        let made = guarded(|| {
+            self.factory.started(mailer);
+            self.factory.residents(index)
+        });
+        let Ok(handlers) = made else {
             self.board.numbers.handler_panics.add(1);
             return;
         };

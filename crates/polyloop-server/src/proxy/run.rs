@@ -1,0 +1,272 @@
+//! Runs the proxy from its settings: assembles the server, tells what is in force, and connects the sessions to the world
+//! (records, messages, names).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use polyloop::{GateKind, LoopInfo, Mailer, Server, Status};
+use polyloop_proxy::health::{Change, State};
+use polyloop_proxy::session::{Note, vigilance};
+use polyloop_proxy::settings::{AccessLogTo, ProxySettings, Splice, Target};
+use polyloop_proxy::site::{LoopSite, Site};
+use polyloop_sys::ListenAddr;
+use polyloop_sys::clock::monotonic_ns;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::conn::{Conns, Message};
+use super::print;
+use super::resolve::Effective;
+use crate::exit::Exit;
+use crate::logging::Talk;
+use crate::serve;
+use crate::settings::Settings;
+
+/// Pipes of each loop, where anything is spliced: only sessions with a slow side hold one for longer than a call.
+const PIPES_MAX: usize = 32;
+
+/// Access records that wait to be written; more are dropped, and counted by the log.
+const RECORDS_MAX: usize = 65_536;
+
+/// Serves until told to end.
+pub(super) fn run(mut effective: Effective) -> Exit {
+    let log = match AccessLog::open(&effective.proxy.access_log.to) {
+        Ok(log) => log,
+        Err(text) => {
+            super::say(&text);
+            return Exit::Failed;
+        }
+    };
+    prepare(&mut effective.server, &effective.proxy);
+    let rows = rows(&effective);
+    let Effective { server, proxy, .. } = effective;
+    let gates = gates(&proxy);
+    let exit = serve::live(server, "proxy", |settings, talk| {
+        assemble(settings, talk, proxy, gates, rows, &log)
+    });
+    log.finish();
+    exit
+}
+
+/// What the library is told because it serves a proxy.
+fn prepare(server: &mut Settings, proxy: &ProxySettings) {
+    let splices = proxy
+        .listeners
+        .iter()
+        .any(|listener| listener.splice != Splice::Off);
+    let asks_local_addr = proxy.groups.iter().any(|group| group.send_proxy.is_some());
+    let first = &proxy.listeners[0];
+    let high = proxy
+        .listeners
+        .iter()
+        .map(|listener| listener.buffer_high_bytes)
+        .min();
+    let tunings =
+        std::iter::once(&mut server.server.tuning).chain(server.server.tuning_on_core.values_mut());
+    for tuning in tunings {
+        tuning.pipes_max = if splices { PIPES_MAX } else { 0 };
+        tuning.asks_local_addr = asks_local_addr;
+        tuning.idle_timeout = first.timeouts.idle;
+        tuning.output_high_bytes = usize::try_from(high.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    }
+}
+
+/// Which listener of the settings each gate belongs to.
+fn gates(proxy: &ProxySettings) -> Vec<usize> {
+    let listeners = proxy.listeners.iter().enumerate();
+    listeners
+        .flat_map(|(at, listener)| listener.listen.iter().map(move |_| at))
+        .collect()
+}
+
+fn assemble(
+    settings: &Settings,
+    talk: &Talk,
+    proxy: ProxySettings,
+    gates: Vec<usize>,
+    rows: String,
+    log: &AccessLog,
+) -> (
+    Server<polyloop::server::PerLoop<impl Fn(LoopInfo) -> Conns + Send + Sync + 'static + use<>>>,
+    impl FnOnce(&Status) -> String + Send + 'static + use<>,
+) {
+    let has_echo = proxy
+        .groups
+        .iter()
+        .any(|group| group.backends.iter().any(|b| b.to == Target::Echo));
+    let listens: Vec<_> = proxy
+        .listeners
+        .iter()
+        .flat_map(|listener| {
+            let watched = vigilance(listener);
+            listener
+                .listen
+                .iter()
+                .map(move |addr| (addr.clone(), watched))
+        })
+        .collect();
+    let home = Home {
+        proxy,
+        site: OnceLock::new(),
+        mailer: Arc::new(OnceLock::new()),
+        drain: settings.server.drain,
+        records: log.writer(talk),
+        seed: settings.server.seed,
+    };
+    let home = Arc::new(home);
+    let factories = {
+        let home = Arc::clone(&home);
+        let open_site = serve::open_site(settings, talk);
+        let (has_admin, gates) = (settings.admin.is_some(), gates.clone());
+        move |info: LoopInfo| {
+            open_site(&info);
+            let site = home.site(info.loops);
+            let part = LoopSite::new(&site, info.index, home.seed);
+            Conns::new(part, &gates, has_admin, Arc::clone(&home.mailer))
+        }
+    };
+    let mut server = Server::with_factories(factories).settings(settings.server.clone());
+    for (addr, watched) in listens {
+        server = server.listen_with(addr, watched);
+    }
+    server = serve::with_admin(server, settings);
+    let echo_gate = gates.len() + usize::from(settings.admin.is_some());
+    if has_echo {
+        let any_port = ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        server = server.listen_on(any_port, GateKind::Service);
+    }
+    let ready = move |status: &Status| {
+        let echo = status
+            .listeners
+            .iter()
+            .find(|bound| bound.index == echo_gate);
+        if let (true, Some(echo)) = (has_echo, echo.and_then(|echo| echo.addr.parse().ok())) {
+            home.site(status.boards.len()).set_echo(echo);
+        }
+        rows
+    };
+    (server, ready)
+}
+
+/// What the loops' parts of the proxy are made from.
+struct Home {
+    proxy: ProxySettings,
+    site: OnceLock<Arc<Site>>,
+    mailer: Arc<OnceLock<Mailer<Message>>>,
+    drain: std::time::Duration,
+    records: Option<NonBlocking>,
+    seed: u64,
+}
+
+impl Home {
+    /// What all loops share; made by the first of them, since only then it is known how many there are.
+    fn site(&self, loops: usize) -> Arc<Site> {
+        let site = self.site.get_or_init(|| {
+            let site = Site::new(self.proxy.clone(), loops);
+            site.set_drain_window(self.drain);
+            site.set_teller(tell);
+            let mailer = Arc::clone(&self.mailer);
+            site.set_waker(move |who| {
+                if let Some(mailer) = mailer.get() {
+                    // A full inbox: the loop is behind, and whoever waits there is called by the next who leaves.
+                    let _ = mailer.send(who, Message::Note(Note::Turn));
+                }
+            });
+            if let Some(records) = &self.records {
+                let records = records.clone();
+                site.set_records(wall_offset_ms(), move |line| {
+                    // Never waits: what the queue has no room for is dropped and counted.
+                    let _ = records.clone().write_all(line.as_bytes());
+                });
+            }
+            Arc::new(site)
+        });
+        Arc::clone(site)
+    }
+}
+
+/// What the wall clock said when the loops' clock was 0, in milliseconds of the epoch.
+fn wall_offset_ms() -> u64 {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+    wall_ms.saturating_sub(monotonic_ns() / 1_000_000)
+}
+
+/// Tells the operator of a change of health.
+fn tell(group: &str, backend: &str, change: Change) {
+    let (from, to) = (change.from.name(), change.to.name());
+    match change.to {
+        State::Up => tracing::info!("backend {group}/{backend} is {to} (was {from})"),
+        State::CheckedDown | State::Ejected | State::Drain | State::Down => {
+            tracing::warn!("backend {group}/{backend} is {to} (was {from})");
+        }
+    }
+}
+
+/// The limits and timeouts in force, each with where it came from.
+fn rows(effective: &Effective) -> String {
+    let mut text = String::new();
+    for block in print::blocks(effective) {
+        text.push_str(&format!("  {}\n", block.header));
+        for row in block.rows {
+            let value = row.value.as_deref().unwrap_or(row.unset);
+            text.push_str(&format!("    {:<26} {value}  ({})\n", row.name, row.origin));
+        }
+    }
+    text
+}
+
+/// Where access records are written, by a thread of its own.
+enum AccessLog {
+    Off,
+    /// Between the other messages.
+    Stderr,
+    File(NonBlocking, WorkerGuard),
+}
+
+impl AccessLog {
+    fn open(to: &AccessLogTo) -> Result<Self, String> {
+        Ok(match to {
+            AccessLogTo::Off => Self::Off,
+            AccessLogTo::Stderr => Self::Stderr,
+            AccessLogTo::File(path) => {
+                let file = append_to(path).map_err(|error| {
+                    format!(
+                        "error: --access-log {}: {error}; name a file in a directory that exists and may be written to\n",
+                        path.display()
+                    )
+                })?;
+                let (queue, guard) = NonBlockingBuilder::default()
+                    .buffered_lines_limit(RECORDS_MAX)
+                    .thread_name("access-log")
+                    .finish(file);
+                Self::File(queue, guard)
+            }
+        })
+    }
+
+    fn writer(&self, talk: &Talk) -> Option<NonBlocking> {
+        match self {
+            Self::Off => None,
+            Self::Stderr => Some(talk.queue()),
+            Self::File(queue, _) => Some(queue.clone()),
+        }
+    }
+
+    /// Writes what is left.
+    fn finish(self) {
+        if let Self::File(queue, guard) = self {
+            drop(queue);
+            drop(guard);
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
