@@ -14,6 +14,7 @@ pub mod access;
 pub mod balance;
 pub mod checker;
 pub mod cidr;
+mod doors;
 pub mod health;
 pub mod limits;
 pub mod ports;

@@ -32,6 +32,8 @@ use polyloop::{
 use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::balance::Tried;
+use crate::doors::Passes;
+use crate::limits::Pace;
 use crate::proxy_protocol::{self, Checksum, Parsed, PeerEndpoint, Tlv, V1_BYTES_MAX};
 use crate::record::Record;
 use crate::relay::{Advice, AfterFin, Relay};
@@ -74,6 +76,7 @@ pub struct Session {
     opened_ns: u64,
     /// What the current phase waits for at most.
     timer: Option<TimerKey>,
+    passes: Passes,
     /// What few sessions have.
     extra: Option<Box<Extra>>,
     /// Milliseconds from accept to the backend's answer; [`NEVER`] while there was none.
@@ -104,8 +107,11 @@ struct Extra {
     lifetime: Option<TimerKey>,
     /// When it will be closed because the server drains.
     drain: Option<TimerKey>,
-    /// Reading of a side stopped to keep to a byte rate.
+    /// When the connection under way was asked for.
     asked_ns: u64,
+    /// What each direction owes to its byte rate, and the timer that lets it go on.
+    paces: [Pace; 2],
+    resumes: [Option<TimerKey>; 2],
 }
 
 const NO_BACKEND: u16 = u16::MAX;
@@ -126,6 +132,7 @@ impl Session {
             relay: Relay::new(),
             opened_ns: 0,
             timer: None,
+            passes: Passes::default(),
             extra,
             connected_ms: NEVER,
             // Listeners and groups are lists that a person writes.
@@ -196,6 +203,11 @@ impl Session {
             .is_allowed(usize::from(self.listener), client.ip())
         {
             return self.refuse(Cause::AccessDenied);
+        }
+        let site = &self.home.site;
+        match site.doors.admit(usize::from(self.listener), client.ip(), cx.now_ns()) {
+            Ok(passes) => self.passes = passes,
+            Err(cause) => return self.refuse(cause),
         }
         let listener = self.listener();
         if !listener.routing.routes.is_empty() {
@@ -464,7 +476,26 @@ impl Session {
             cx.splice(side, true);
             self.board().spliced.add(1);
         }
-        Verdict::Continue
+        self.keep_pace(cx, bytes.len())
+    }
+
+    /// Stops reading a side that has moved more than its byte rate allows, until it has not.
+    #[inline]
+    fn keep_pace<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
+        let home = Rc::clone(&self.home);
+        let listener = &home.site.listeners[usize::from(self.listener)];
+        let Some(rate) = &listener.byte_rate else {
+            return Verdict::Continue;
+        };
+        let (side, now_ns) = (cx.side(), cx.now_ns());
+        let extra = self.extra();
+        let resume_at_ns = extra.paces[side.index()].handle_moved(rate, bytes as u64, now_ns);
+        if resume_at_ns <= now_ns {
+            return Verdict::Continue;
+        }
+        let wait = Duration::from_nanos(resume_at_ns - now_ns);
+        extra.resumes[side.index()] = cx.set_timer(wait);
+        Verdict::Pause
     }
 
     /// Bytes have passed by themselves.
@@ -478,7 +509,7 @@ impl Session {
         if self.relay.handle_spliced(side, bytes, policy) == Advice::Copy {
             cx.splice(side, false);
         }
-        Verdict::Continue
+        self.keep_pace(cx, bytes)
     }
 
     #[inline]
@@ -574,9 +605,16 @@ impl Session {
             self.timer = None;
             return self.phase_timed_out(cx);
         }
-        let Some(extra) = &self.extra else {
+        let Some(extra) = &mut self.extra else {
             return Verdict::Continue;
         };
+        for side in Side::ALL {
+            if extra.resumes[side.index()] == Some(timer) {
+                extra.resumes[side.index()] = None;
+                cx.resume(side);
+                return Verdict::Continue;
+            }
+        }
         self.cause = Some(if extra.lifetime == Some(timer) {
             Cause::LifetimeReached
         } else {
@@ -668,6 +706,11 @@ impl Session {
         }
         let termination = self.termination(end);
         self.leave_queue();
+        let client = self.client(end.peer).ip();
+        let home = Rc::clone(&self.home);
+        home.site
+            .doors
+            .release(usize::from(self.listener), client, &mut self.passes);
         self.home.record(
             |line, context| self.write_record(line, &context, end, termination),
             &termination,
@@ -747,6 +790,10 @@ impl Session {
         let board = self.board();
         match cause {
             Cause::AccessDenied => &board.refused_access,
+            Cause::ListenerFull
+            | Cause::SourceFull
+            | Cause::RateExceeded
+            | Cause::SourceRateExceeded => &board.refused_limit,
             Cause::HeaderRefused | Cause::HeaderTimeout => &board.refused_header,
             Cause::HelloRefused | Cause::HelloTimeout | Cause::NoRoute | Cause::NotTls => {
                 &board.refused_hello

@@ -29,6 +29,8 @@ use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
+use crate::doors::Doors;
+use crate::limits::ByteRate;
 use crate::balance::{Candidate, Picker, SourceTable, Tried, Weight, identity};
 use crate::health::{
     Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
@@ -47,6 +49,7 @@ pub struct Site {
     pub groups: Box<[Group]>,
     /// What is made of each listener, in the order of the settings.
     pub listeners: Box<[Listener]>,
+    pub(crate) doors: Doors,
     /// How a session that waits is told that it is its turn; set before the first loop runs.
     waker: OnceLock<Waker>,
     teller: OnceLock<Teller>,
@@ -151,6 +154,7 @@ board! {
     ListenerBoard:
     sessions: "Sessions begun.",
     refused_access: "Sessions refused by allow and deny lists.",
+    refused_limit: "Sessions refused by a limit of connections or of new connections per second.",
     refused_header: "Sessions refused because their PROXY header was missing, bad, late or from somebody who may not send one.",
     refused_hello: "Sessions refused because their TLS hello was bad or late, or no route matched it.",
     refused_backend: "Sessions refused because no backend could be had.",
@@ -165,6 +169,7 @@ pub struct Listener {
     /// By loop.
     pub boards: Box<[ListenerBoard]>,
     access: Access,
+    pub(crate) byte_rate: Option<ByteRate>,
     /// Who must send a PROXY header.
     trusted: Access,
 }
@@ -178,6 +183,7 @@ impl Listener {
         Self {
             boards: (0..loops).map(|_| ListenerBoard::default()).collect(),
             access: Access::new(&settings.allow, &settings.deny),
+            byte_rate: settings.bytes_per_second_max.map(ByteRate::new),
             trusted,
         }
     }
@@ -198,10 +204,12 @@ impl Site {
             .iter()
             .map(|listener| Listener::new(listener, loops))
             .collect();
+        let doors = Doors::new(&settings, SOURCES_SEED);
         Self {
             settings,
             groups,
             listeners,
+            doors,
             waker: OnceLock::new(),
             teller: OnceLock::new(),
             records: OnceLock::new(),
@@ -296,6 +304,12 @@ impl Site {
 }
 
 impl Site {
+    /// Sessions that a listener has.
+    #[must_use]
+    pub fn live(&self, listener: usize) -> u32 {
+        self.doors.live(listener)
+    }
+
     /// Tells the operator of a change of health.
     pub fn tell(&self, group: usize, backend: usize, change: Option<Change>) {
         let (Some(change), Some(teller)) = (change, self.teller.get()) else {
@@ -755,6 +769,10 @@ pub(crate) struct RecordContext<'a> {
     pub(crate) wall_offset_ms: u64,
     pub(crate) weight: u32,
 }
+
+/// Where the hash of sources begins. It keeps nobody from finding colliding sources who reads this; the tables bound what
+/// that could cost.
+const SOURCES_SEED: u64 = 0x706f_6c79_6c6f_6f70;
 
 /// Choices for one session at one moment, when others are faster or names have no addresses.
 const CHOICES_MAX: usize = 8;

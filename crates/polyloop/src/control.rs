@@ -1,5 +1,7 @@
 //! What the control thread tells a loop, and what a loop says at its end.
 
+use crate::dispatcher::Gate;
+
 /// An order to one loop.
 #[derive(Debug)]
 pub(crate) enum Control<L> {
@@ -9,11 +11,8 @@ pub(crate) enum Control<L> {
     Stop,
     /// Pass a signal on to every handler.
     Signal(i32),
-    /// Loop `of` is stuck: accept from copies of its listeners. Each comes with its index in the server.
-    Rescue {
-        of: usize,
-        listeners: Vec<(usize, L)>,
-    },
+    /// Loop `of` is stuck: accept through copies of its gates.
+    Rescue { of: usize, gates: Vec<Gate<L>> },
     /// Loop `of` turns again.
     RescueEnd { of: usize },
 }

@@ -472,8 +472,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             Control::Signal(signal) => {
                 self.each_session(|this, key| this.tell_signal(key, signal));
             }
-            Control::Rescue { of, listeners } => {
-                self.acceptor.rescue(&mut self.driver, of, listeners);
+            Control::Rescue { of, gates } => {
+                self.acceptor.rescue(&mut self.driver, of, gates);
             }
             Control::RescueEnd { of } => self.acceptor.end_rescue(&mut self.driver, of),
         }

@@ -5,6 +5,7 @@
 
 use crate::bell::{Bell, Wake};
 use crate::control::Control;
+use crate::dispatcher::Gate;
 use crate::driver::Driver;
 use crate::hub::{Mail, Mailer};
 use crate::inbox::{Dropped, Receiver, SendError, Sender, inbox};
@@ -259,9 +260,9 @@ impl<D: Driver, M: Send> Console<D, M> {
         }
     }
 
-    /// Lets loop `by` accept from copies of the listeners of loop `of`, which is stuck.
-    pub(crate) fn rescue(&self, of: usize, by: usize, listeners: Vec<(usize, D::Listener)>) {
-        self.order(by, Control::Rescue { of, listeners });
+    /// Lets loop `by` accept through copies of the gates of loop `of`, which is stuck.
+    pub(crate) fn rescue(&self, of: usize, by: usize, gates: Vec<Gate<D::Listener>>) {
+        self.order(by, Control::Rescue { of, gates });
     }
 
     /// Ends that.

@@ -212,3 +212,54 @@ fn a_backend_is_asked_for_once_the_client_has_spoken_if_so_told() {
     settle(&mut front.sim, &mut back);
     front.assert_at_rest(&world);
 }
+
+#[test]
+fn limits_refuse_what_is_over_them_and_are_exact() {
+    // Goal: sessions of a listener, of a source, per second; whoever leaves makes room. Method: each limit at two, four
+    // clients (each of an address of its own), one leaves, another comes.
+    use polyloop_proxy::settings::{ListenerSettings, Rate};
+    type Set = fn(&mut ListenerSettings);
+    let sets: [(Set, usize); 3] = [
+        (|listener| listener.connections_max = Some(2), 2),
+        (|listener| listener.source_connections_max = Some(2), 4),
+        (
+            |listener| {
+                listener.rate = Some(Rate {
+                    per_second: 1,
+                    burst: 2,
+                });
+            },
+            2,
+        ),
+    ];
+    for (set, served) in sets {
+        let world = World::new(6);
+        let mut back = backend(&world, || Named(b"in"));
+        let mut settings = settings(back.listeners());
+        set(&mut settings.listeners[0]);
+        let mut front = proxy(&world, 2, settings);
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            clients.push(world.connect(front.sim.listeners()));
+            settle(&mut front.sim, &mut back);
+        }
+        let is_in = |client: &polyloop_sim::Client| client.receive(10) == b"in";
+        assert_eq!(clients.iter().filter(|client| is_in(client)).count(), served);
+        let refused = |front: &crate::Proxy| -> u64 {
+            let boards = front.site.listeners[0].boards.iter();
+            boards.map(|board| board.refused_limit.value()).sum()
+        };
+        assert_eq!(refused(&front), 4 - served as u64);
+        assert_eq!(front.site.live(0) as usize, served);
+        clients.remove(0);
+        settle(&mut front.sim, &mut back);
+        front.sim.advance(Duration::from_secs(1));
+        let client = world.connect(front.sim.listeners());
+        settle(&mut front.sim, &mut back);
+        assert!(is_in(&client), "there is room again");
+        drop((clients, client));
+        settle(&mut front.sim, &mut back);
+        assert_eq!(front.site.live(0), 0);
+        front.assert_at_rest(&world);
+    }
+}

@@ -228,34 +228,23 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
     }
 
     /// Accepts for a loop that is stuck, too.
-    pub(super) fn rescue(
-        &mut self,
-        driver: &mut D,
-        of: usize,
-        listeners: Vec<(usize, D::Listener)>,
-    ) {
+    pub(super) fn rescue(&mut self, driver: &mut D, of: usize, gates: Vec<Gate<D::Listener>>) {
         if self.admission.state() == State::Draining {
-            for (_, listener) in listeners {
-                driver.close_listener(listener);
+            for gate in gates {
+                driver.close_listener(gate.listener);
             }
             return;
         }
-        for (index, listener) in listeners {
-            let gate = Gate {
-                listener,
-                index,
-                kind: GateKind::Service,
-            };
+        for gate in gates {
             let slot = Some(Slot::new(gate, of));
             match self.slots.iter_mut().find(|slot| slot.is_none()) {
                 Some(free) => *free = slot,
                 None => self.slots.push(slot),
             }
         }
-        if self.admission.is_open() {
-            // A gate that cannot be watched is not worse off than before.
-            let _ = self.resume_all(driver);
-        }
+        // Those of a kind that may not accept now stay out of the poll; one that cannot be watched is not worse off than
+        // before.
+        let _ = self.resume_all(driver);
     }
 
     /// That loop turns again.

@@ -6,6 +6,7 @@ use super::status::{Life, Status};
 use super::watchdog::Watchdog;
 use super::{ServerSettings, StartError};
 use crate::control::LoopEnd;
+use crate::dispatcher::Gate;
 use crate::driver::mio::MioDriver;
 use crate::wiring::Console;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -93,7 +94,7 @@ pub(super) struct Started<M> {
     commands: (Sender<Command>, Receiver<Command>),
     threads: Vec<Option<JoinHandle<()>>>,
     clocks: Vec<Option<ThreadClock>>,
-    copies: Vec<Vec<(usize, Listener)>>,
+    copies: Vec<Vec<Gate<Listener>>>,
     stall_threshold: Option<Duration>,
     drain: Duration,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
@@ -142,7 +143,7 @@ impl<M: Send + 'static> Started<M> {
         console: Console<MioDriver, M>,
         hooks: Hooks,
         signals: Signals,
-        copies: Vec<Vec<(usize, Listener)>>,
+        copies: Vec<Vec<Gate<Listener>>>,
         files: SocketFiles,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;

@@ -345,7 +345,7 @@ fn tunings(settings: &ServerSettings, placement: &Placement) -> Result<Vec<Tunin
 /// The listeners, by loop, with the copies for a rescue.
 struct Opened {
     gates: Vec<Vec<Gate<Listener>>>,
-    copies: Vec<Vec<(usize, Listener)>>,
+    copies: Vec<Vec<Gate<Listener>>>,
     bound: Vec<BoundListener>,
 }
 
@@ -404,7 +404,11 @@ fn open_listeners(
                 let copy = listener
                     .duplicate()
                     .map_err(os("copying a listener for a rescue"))?;
-                opened.copies[owner].push((index, copy));
+                opened.copies[owner].push(Gate {
+                    listener: copy,
+                    index,
+                    kind: *kind,
+                });
             }
             opened.gates[owner].push(Gate {
                 listener,

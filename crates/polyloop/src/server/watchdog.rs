@@ -5,6 +5,7 @@
 //! different cures. No signal is sent to a loop, and nothing is added to its path.
 
 use super::status::Status;
+use crate::dispatcher::Gate;
 use crate::driver::mio::MioDriver;
 use crate::telemetry::{BeatSample, Callback, Phase};
 use crate::token::{Target, Token};
@@ -33,7 +34,7 @@ pub(super) struct Watchdog<M> {
 struct Watched {
     clock: ThreadClock,
     /// Copies of its listeners, for whoever rescues it.
-    copies: Vec<(usize, Listener)>,
+    copies: Vec<Gate<Listener>>,
     /// The turn that was seen last, and the thread's CPU time then.
     turn: u64,
     cpu_ns: u64,
@@ -50,7 +51,7 @@ impl<M: Send + 'static> Watchdog<M> {
         console: Arc<Console<MioDriver, M>>,
         threshold: Duration,
         clocks: Vec<ThreadClock>,
-        copies: Vec<Vec<(usize, Listener)>>,
+        copies: Vec<Vec<Gate<Listener>>>,
     ) -> Self {
         let loops = clocks
             .into_iter()
@@ -139,7 +140,10 @@ impl<M: Send + 'static> Watchdog<M> {
         let copies: Vec<_> = self.loops[index]
             .copies
             .iter()
-            .filter_map(|(listener, copy)| Some((*listener, copy.duplicate().ok()?)))
+            .filter_map(|gate| {
+                let listener = gate.listener.duplicate().ok()?;
+                Some(Gate { listener, ..*gate })
+            })
             .collect();
         let healthy = (0..self.loops.len())
             .filter(|&other| !self.status.boards[other].is_stuck())

@@ -162,11 +162,14 @@ fn an_admin_listener_whose_loop_is_stuck_is_served_by_another() {
     while ask(streams.last_mut().unwrap(), b"L") != [0] {
         streams.push(site.connect());
     }
+    let clients = streams.len() as u64;
     let first = streams.last_mut().unwrap();
     first.write_all(b"W").unwrap();
     eventually_is("the watchdog sees it", &Some(0), || stuck(&site));
     let mut visitor = connect(site.status().listeners[1].addr.parse().unwrap());
     assert_eq!(ask(&mut visitor, b"L"), [1]);
+    let live = site.status().live();
+    assert_eq!(live, clients, "a visitor stays a visitor");
     assert_eq!(stuck(&site), Some(0));
     open.send(()).unwrap();
     assert_eq!(crate::harness::read_exactly(first, 1), b"W");
