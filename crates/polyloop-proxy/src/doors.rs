@@ -101,7 +101,9 @@ impl Doors {
                 own.take_token(now_ns)
             })
             .and_then(|()| {
-                self.all.take_token(now_ns).inspect_err(|_| own.put_token_back())
+                self.all
+                    .take_token(now_ns)
+                    .inspect_err(|_| own.put_token_back())
             });
         match admitted {
             Ok(()) => Ok(passes),
@@ -251,7 +253,10 @@ mod tests {
         assert_eq!(doors.live(0), 4);
         // A second later there is a token again, and it was not taken by those who were refused for another reason.
         passes.push(doors.admit(0, other, 1_000_000_000));
-        assert_eq!(doors.admit(0, other, 9_000_000_000).err(), Some(Cause::ListenerFull));
+        assert_eq!(
+            doors.admit(0, other, 9_000_000_000).err(),
+            Some(Cause::ListenerFull)
+        );
         for (at, passed) in passes.iter_mut().enumerate() {
             let client = if at < 3 { one } else { other };
             match passed {

@@ -21,26 +21,32 @@
 //! The methods take the context of any handler, so that a server with other kinds of connection can put a session into an
 //! enum; [`Session`] is a handler of its own as well.
 
+mod ending;
+mod entering;
+mod handler;
+
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use polyloop::{
-    CloseReason, ConnRef, Ctx, Dial, End, Handler, Input, KeepAlive, PeerAddr, Remote, Side,
-    TimerKey, Verdict, Vigilance,
+    ConnRef, Ctx, Dial, Handler, Input, KeepAlive, PeerAddr, Remote, Side, TimerKey, Verdict,
+    Vigilance,
 };
 use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::balance::Tried;
 use crate::doors::Passes;
+use crate::health::State;
 use crate::limits::Pace;
-use crate::proxy_protocol::{self, Checksum, Parsed, PeerEndpoint, Tlv, V1_BYTES_MAX};
-use crate::record::Record;
+use crate::proxy_protocol::{self, Checksum, PeerEndpoint, Tlv, V1_BYTES_MAX};
 use crate::relay::{Advice, AfterFin, Relay};
-use crate::settings::{DrainClose, GroupSettings, ListenerSettings, ProxyTlv, SendProxy, Splice};
-use crate::site::{LoopSite, NoPlace, RecordContext, Taken};
-use crate::termination::{Cause, Leg, Phase as EndPhase, Termination};
-use crate::tls_hello::{HelloRead, HelloReader};
+use crate::settings::{
+    DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice,
+};
+use crate::site::{LoopSite, NoPlace, Taken};
+use crate::termination::{Cause, Leg};
+use crate::tls_hello::HelloReader;
 
 /// What a session is told by others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +111,8 @@ struct Extra {
     /// Under which name it stands in its group's queue.
     queued_as: Option<ConnRef>,
     lifetime: Option<TimerKey>,
+    /// When it looks whether its backend is down, where sessions are closed then.
+    watch: Option<TimerKey>,
     /// When it will be closed because the server drains.
     drain: Option<TimerKey>,
     /// When the connection under way was asked for.
@@ -113,6 +121,9 @@ struct Extra {
     paces: [Pace; 2],
     resumes: [Option<TimerKey>; 2],
 }
+
+/// How often a session looks whether its backend is down, where sessions are closed then.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 const NO_BACKEND: u16 = u16::MAX;
 const NEVER: u32 = u32::MAX;
@@ -205,7 +216,10 @@ impl Session {
             return self.refuse(Cause::AccessDenied);
         }
         let site = &self.home.site;
-        match site.doors.admit(usize::from(self.listener), client.ip(), cx.now_ns()) {
+        match site
+            .doors
+            .admit(usize::from(self.listener), client.ip(), cx.now_ns())
+        {
             Ok(passes) => self.passes = passes,
             Err(cause) => return self.refuse(cause),
         }
@@ -352,8 +366,30 @@ impl Session {
             }
             self.board().spliced.add(2);
         }
+        if self.group().on_down == OnDown::Close {
+            self.extra().watch = cx.set_timer(WATCH_INTERVAL);
+        }
         cx.resume(Side::Front);
         Verdict::Continue
+    }
+
+    /// Ends the session if its backend went down meanwhile.
+    fn watch_backend<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        let now_ms = cx.now_ns() / 1_000_000;
+        let backends = &self.home.site.groups[usize::from(self.group)].backends;
+        let cause = match backends[usize::from(self.backend)]
+            .published()
+            .state(now_ms)
+        {
+            State::Up | State::Drain => {
+                self.extra().watch = cx.set_timer(WATCH_INTERVAL);
+                return Verdict::Continue;
+            }
+            State::CheckedDown | State::Ejected | State::Down => Cause::BackendDown,
+        };
+        // A reset: nobody knows what the backend did not say any more.
+        self.cause = Some(cause);
+        Verdict::Abort
     }
 
     /// Tells the backend who the client is, where it wants to know.
@@ -522,61 +558,6 @@ impl Session {
         .add(bytes as u64);
     }
 
-    fn read_header<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
-        let (len, client, dest) = match proxy_protocol::parse(input.bytes()) {
-            Parsed::NeedMore => return Verdict::Continue,
-            Parsed::Bad(_) => return self.refuse(Cause::HeaderRefused),
-            Parsed::Done { len, header } => {
-                let told = |end: Option<PeerEndpoint<'_>>| end.map(|end| end.peer_addr());
-                (len, told(header.source), told(header.dest))
-            }
-        };
-        input.take(len);
-        let extra = self.extra();
-        (extra.client, extra.dest) = (client, dest);
-        self.stop_timer(cx);
-        let verdict = self.admit(cx);
-        if self.phase == Phase::Hello && verdict == Verdict::Continue && !input.is_empty() {
-            return self.read_hello(cx, input);
-        }
-        match verdict {
-            // What came behind the header waits for a backend.
-            Verdict::Continue if !input.is_empty() && self.phase == Phase::FirstByte => {
-                self.choose(cx)
-            }
-            verdict => verdict,
-        }
-    }
-
-    fn read_hello<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
-        let listener = usize::from(self.listener);
-        let home = Rc::clone(&self.home);
-        let mut scratch = home.scratch();
-        let mut reader = self.extra().hello;
-        let group = match reader.read(input.bytes(), &mut scratch) {
-            HelloRead::NeedMore => {
-                self.extra().hello = reader;
-                return Verdict::Continue;
-            }
-            HelloRead::Bad(_) => None,
-            HelloRead::NotTls => home.site.route_of(listener, None),
-            HelloRead::Hello(hello) => {
-                let extra = self.extra();
-                extra.name = hello.sni.map(|name| name.as_str().into());
-                extra.protocol = hello.alpn.clone().next().map(Into::into);
-                home.site.route_of(listener, Some(&hello))
-            }
-        };
-        drop(scratch);
-        match group {
-            Some(group) => {
-                self.stop_timer(cx);
-                self.route(cx, group)
-            }
-            None => self.refuse(Cause::HelloRefused),
-        }
-    }
-
     /// A side has finished.
     pub fn finished<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let side = cx.side();
@@ -614,6 +595,9 @@ impl Session {
                 cx.resume(side);
                 return Verdict::Continue;
             }
+        }
+        if extra.watch == Some(timer) {
+            return self.watch_backend(cx);
         }
         self.cause = Some(if extra.lifetime == Some(timer) {
             Cause::LifetimeReached
@@ -686,105 +670,6 @@ impl Session {
         Verdict::Continue
     }
 
-    /// The session has ended.
-    pub fn ended(&mut self, end: &End) {
-        let had_connection = matches!(self.phase, Phase::Relay) || self.connected_ms != NEVER;
-        if self.backend != NO_BACKEND {
-            let board = self.backend_board();
-            board.ended.add(u64::from(had_connection));
-            let is_backends = end.side == Some(Side::Back);
-            let was_reset = is_backends && end.reason == CloseReason::PeerReset;
-            board.resets.add(u64::from(was_reset));
-            if was_reset && self.relay.bytes(Side::Back) == 0 {
-                self.report_failure(end.now_ns);
-            }
-            let backend =
-                &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
-            backend
-                .session_time
-                .record_shared(end.now_ns.saturating_sub(self.opened_ns));
-        }
-        let termination = self.termination(end);
-        self.leave_queue();
-        let client = self.client(end.peer).ip();
-        let home = Rc::clone(&self.home);
-        home.site
-            .doors
-            .release(usize::from(self.listener), client, &mut self.passes);
-        self.home.record(
-            |line, context| self.write_record(line, &context, end, termination),
-            &termination,
-        );
-        self.give_place_back();
-    }
-
-    /// How it ended, as operators know it.
-    fn termination(&self, end: &End) -> Termination {
-        let leg = match end.side {
-            Some(Side::Back) => Leg::Server,
-            _ => Leg::Client,
-        };
-        let has_finished = Side::ALL.map(|side| self.relay.has_finished(side));
-        let phase = match self.phase {
-            Phase::Header | Phase::Hello | Phase::FirstByte => EndPhase::Request,
-            Phase::Queue => EndPhase::Queue,
-            Phase::Connecting => EndPhase::Connect,
-            Phase::Relay | Phase::Ending if has_finished.contains(&true) => EndPhase::LastData,
-            Phase::Relay => EndPhase::Data,
-            Phase::Ending if self.connected_ms != NEVER => EndPhase::Data,
-            Phase::Ending if self.backend != NO_BACKEND || self.tries > 0 => EndPhase::Connect,
-            Phase::Ending => EndPhase::Request,
-        };
-        // What was finished and could not be delivered in the end was not finished.
-        let is_whole = matches!(
-            end.reason,
-            CloseReason::PeerFinished | CloseReason::HandlerClosed
-        );
-        let cause = self
-            .cause
-            .filter(|cause| *cause != Cause::Finished || is_whole);
-        Termination::new(end.reason, leg, cause, phase)
-    }
-
-    fn write_record(
-        &self,
-        line: &mut String,
-        context: &RecordContext<'_>,
-        end: &End,
-        termination: Termination,
-    ) {
-        let settings = &context.site.settings;
-        let extra = self.extra.as_ref();
-        let group = &settings.groups[usize::from(self.group)];
-        let backend = group.backends.get(usize::from(self.backend));
-        let has_chosen = backend.is_some() || self.tries > 0;
-        let opened_ms = self.opened_ns / 1_000_000;
-        let record = Record {
-            start_unix_ms: context.wall_offset_ms + opened_ms,
-            duration_ms: (end.now_ns / 1_000_000).saturating_sub(opened_ms),
-            listener: &self.listener().name,
-            client: end.peer,
-            source: extra.and_then(|extra| extra.client),
-            group: has_chosen.then_some(group.name.as_str()),
-            backend: backend.map(|backend| backend.name.as_str()),
-            backend_address: None,
-            termination,
-            detail: None,
-            queue_ms: None,
-            connect_ms: (self.connected_ms != NEVER).then_some(u64::from(self.connected_ms)),
-            first_byte_ms: None,
-            bytes_up: self.relay.bytes(Side::Front),
-            bytes_down: self.relay.bytes(Side::Back),
-            retries: u32::from(self.tries),
-            loop_index: self.home.index as u32,
-            sni: extra
-                .and_then(|extra| extra.name.as_deref())
-                .map(str::as_bytes),
-            weight: context.weight,
-        };
-        record.write(settings.access_log.format, line);
-    }
-
     /// Ends a session that cannot be served: a reset, since a FIN would look like an empty answer.
     fn refuse(&mut self, cause: Cause) -> Verdict {
         let board = self.board();
@@ -845,52 +730,6 @@ impl Session {
     fn backend_board(&self) -> &crate::site::BackendBoard {
         self.home
             .backend_board(usize::from(self.group), usize::from(self.backend))
-    }
-}
-
-impl Handler for Session {
-    type Message = Note;
-
-    const NAMES: &'static [&'static str] = &["proxy"];
-
-    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
-        self.opened(cx)
-    }
-
-    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
-        self.data(cx, input)
-    }
-
-    fn on_spliced(&mut self, cx: &mut Ctx<'_, Self>, bytes: usize) -> Verdict {
-        self.spliced(cx, bytes)
-    }
-
-    fn on_finished(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
-        self.finished(cx)
-    }
-
-    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, timer: TimerKey) -> Verdict {
-        self.timer(cx, timer)
-    }
-
-    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, note: Note) -> Verdict {
-        self.note(cx, note)
-    }
-
-    fn on_connected(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
-        self.connected(cx)
-    }
-
-    fn on_connect_failed(&mut self, cx: &mut Ctx<'_, Self>, error: io::Error) -> Verdict {
-        self.connect_failed(cx, &error)
-    }
-
-    fn on_drain(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
-        self.drain(cx)
-    }
-
-    fn on_end(&mut self, end: &End) {
-        self.ended(end);
     }
 }
 

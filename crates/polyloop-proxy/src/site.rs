@@ -29,13 +29,13 @@ use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
-use crate::doors::Doors;
-use crate::limits::ByteRate;
 use crate::balance::{Candidate, Picker, SourceTable, Tried, Weight, identity};
+use crate::doors::Doors;
 use crate::health::{
     Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
     group_mode, may_eject,
 };
+use crate::limits::ByteRate;
 use crate::record::Sampler;
 use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
 use crate::termination::Termination;

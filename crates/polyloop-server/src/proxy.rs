@@ -18,6 +18,7 @@ mod draft;
 mod file;
 mod flags;
 mod keys;
+mod names;
 mod origin;
 mod print;
 mod resolve;

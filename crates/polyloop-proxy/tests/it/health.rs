@@ -6,7 +6,7 @@ use std::time::Duration;
 use polyloop::{Ctx, Handler, Input, Verdict};
 use polyloop_proxy::balance::Algorithm;
 use polyloop_proxy::health::{Manual, State};
-use polyloop_proxy::settings::{CheckKind, HealthCheck, PassiveEjection};
+use polyloop_proxy::settings::{CheckKind, HealthCheck, OnDown, PassiveEjection};
 use polyloop_sim::World;
 
 use crate::{Echo, NOBODY, Named, Proxy, backend, proxy, settings, settle};
@@ -223,4 +223,31 @@ fn an_operator_takes_a_backend_out_and_its_sessions_stay() {
     settle(&mut front.sim, &mut back);
     settle(&mut front.sim, &mut other);
     front.assert_at_rest(&world);
+}
+
+#[test]
+fn sessions_of_a_backend_that_goes_down_are_closed_if_so_told() {
+    // Goal: `on-down close` resets them within a second, `keep` does not. Method: a session, an operator, both policies.
+    for (on_down, is_cut) in [(OnDown::Close, true), (OnDown::Keep, false)] {
+        let world = World::new(6);
+        let mut back = backend(&world, || Named(b"in"));
+        let mut settings = settings(back.listeners());
+        settings.groups[0].on_down = on_down;
+        let mut front = proxy(&world, 1, settings);
+        let client = world.connect(front.sim.listeners());
+        settle(&mut front.sim, &mut back);
+        front.sim.advance(Duration::from_secs(5));
+        assert!(!client.was_reset());
+        let now_ms = world.now_ns() / 1_000_000;
+        front.site.groups[0].backends[0]
+            .judge(now_ms, |health| health.set_manual(now_ms, Manual::Down));
+        front.sim.advance(Duration::from_millis(1_010));
+        settle(&mut front.sim, &mut back);
+        assert_eq!(client.was_reset(), is_cut, "{on_down:?}");
+        let _ = client.receive(10);
+        drop(client);
+        settle(&mut front.sim, &mut back);
+        assert_eq!(front.states(), [if is_cut { "DD" } else { "--" }]);
+        front.assert_at_rest(&world);
+    }
 }

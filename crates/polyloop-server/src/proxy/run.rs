@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use polyloop::server::PerLoop;
 use polyloop::{GateKind, LoopInfo, Mailer, Server, Status};
 use polyloop_proxy::health::{Change, State};
 use polyloop_proxy::session::{Note, vigilance};
@@ -18,6 +19,7 @@ use polyloop_sys::clock::monotonic_ns;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::conn::{Conns, Message};
+use super::names::Names;
 use super::print;
 use super::resolve::Effective;
 use crate::exit::Exit;
@@ -33,6 +35,13 @@ const RECORDS_MAX: usize = 65_536;
 
 /// Serves until told to end.
 pub(super) fn run(mut effective: Effective) -> Exit {
+    if let Some(name) = first_srv(&effective.proxy) {
+        super::say(&format!(
+            "error: --to srv:{name}: service names (SRV) are not looked up by this version; name the hosts, as in \
+             --to db1.example.org:5432 --to db2.example.org:5432\n"
+        ));
+        return Exit::Usage;
+    }
     let log = match AccessLog::open(&effective.proxy.access_log.to) {
         Ok(log) => log,
         Err(text) => {
@@ -49,6 +58,14 @@ pub(super) fn run(mut effective: Effective) -> Exit {
     });
     log.finish();
     exit
+}
+
+fn first_srv(proxy: &ProxySettings) -> Option<&str> {
+    let mut backends = proxy.groups.iter().flat_map(|group| &group.backends);
+    backends.find_map(|backend| match &backend.to {
+        Target::Srv { name } => Some(name.as_str()),
+        Target::Addr(_) | Target::Unix(_) | Target::Name { .. } | Target::Echo => None,
+    })
 }
 
 /// What the library is told because it serves a proxy.
@@ -90,7 +107,7 @@ fn assemble(
     rows: String,
     log: &AccessLog,
 ) -> (
-    Server<polyloop::server::PerLoop<impl Fn(LoopInfo) -> Conns + Send + Sync + 'static + use<>>>,
+    Server<PerLoop<impl MakeConns + use<>>>,
     impl FnOnce(&Status) -> String + Send + 'static + use<>,
 ) {
     let has_echo = proxy
@@ -114,6 +131,7 @@ fn assemble(
         mailer: Arc::new(OnceLock::new()),
         drain: settings.server.drain,
         records: log.writer(talk),
+        names: OnceLock::new(),
         seed: settings.server.seed,
     };
     let home = Arc::new(home);
@@ -143,6 +161,7 @@ fn assemble(
             .listeners
             .iter()
             .find(|bound| bound.index == echo_gate);
+        home.look_names_up(status.boards.len());
         if let (true, Some(echo)) = (has_echo, echo.and_then(|echo| echo.addr.parse().ok())) {
             home.site(status.boards.len()).set_echo(echo);
         }
@@ -151,6 +170,11 @@ fn assemble(
     (server, ready)
 }
 
+/// Makes the connections of each loop.
+trait MakeConns: Fn(LoopInfo) -> Conns + Send + Sync + 'static {}
+
+impl<C: Fn(LoopInfo) -> Conns + Send + Sync + 'static> MakeConns for C {}
+
 /// What the loops' parts of the proxy are made from.
 struct Home {
     proxy: ProxySettings,
@@ -158,10 +182,22 @@ struct Home {
     mailer: Arc<OnceLock<Mailer<Message>>>,
     drain: std::time::Duration,
     records: Option<NonBlocking>,
+    names: OnceLock<Option<Names>>,
     seed: u64,
 }
 
 impl Home {
+    /// Starts to look names up. The first answers come before anybody is told that the server serves.
+    fn look_names_up(&self, loops: usize) {
+        let site = self.site(loops);
+        self.names.get_or_init(|| {
+            Names::start(&self.proxy, site).unwrap_or_else(|error| {
+                tracing::error!("the thread that looks names up cannot be started: {error}");
+                None
+            })
+        });
+    }
+
     /// What all loops share; made by the first of them, since only then it is known how many there are.
     fn site(&self, loops: usize) -> Arc<Site> {
         let site = self.site.get_or_init(|| {

@@ -48,7 +48,7 @@ fn v4_with(fields: &[u8]) -> Vec<u8> {
 fn v6_body() -> Vec<u8> {
     let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
     let ports = [0xdc, 0x04, 0x01, 0xbb];
-    [&ip("2001:db8::1")[..], &ip("::1"), &ports].concat()
+    [&ip("2001:db8::1")[..], &ip("2001:db8::2"), &ports].concat()
 }
 
 fn field(kind: u8, value: &[u8]) -> Vec<u8> {
@@ -415,7 +415,7 @@ fn lines() -> Vec<Row> {
 
 fn blocks() -> Vec<Row> {
     let ends = || Ends("192.168.0.1:56324", "192.168.0.11:443");
-    let v6_ends = || Ends("[2001:db8::1]:56324", "[::1]:443");
+    let v6_ends = || Ends("[2001:db8::1]:56324", "[2001:db8::2]:443");
     let whole = block(0x21, 0x11, &V4);
     let mut wrong_signature = whole.clone();
     wrong_signature[11] = b'\r';
