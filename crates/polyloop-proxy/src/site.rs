@@ -127,7 +127,7 @@ macro_rules! board {
 
         impl $board {
             /// Every counter: name, help, value.
-            pub fn each(&self, mut tell: impl FnMut(&'static str, &'static str, u64)) {
+            pub fn each(&self, tell: &mut dyn FnMut(&'static str, &'static str, u64)) {
                 $(tell(stringify!($name), $help, self.$name.value());)*
             }
         }

@@ -15,6 +15,7 @@
 //! The state of a visitor is three bytes, since a session is as large as the largest kind of connection; what all
 //! visitors of a loop share is the loop's [`Site`], in a variable of its thread.
 
+mod backends_json;
 mod date;
 mod loops_json;
 mod pages;
@@ -35,6 +36,8 @@ use request::{Parsed, Request};
 pub(crate) struct Site {
     /// What the server publishes.
     pub(crate) status: Arc<Status>,
+    /// What the loops of a proxy share; the echo service has none.
+    pub(crate) proxy: Option<Arc<polyloop_proxy::site::Site>>,
     /// Lines of the log that were dropped.
     pub(crate) dropped: DroppedLines,
     /// Which `Host` a request may name.

@@ -13,6 +13,9 @@ use polyloop::offload::PoolStats;
 use polyloop::telemetry::{Kind, LoopBoard};
 use polyloop::{CloseReason, GateKind, Life, Status};
 
+use polyloop_proxy::health::State;
+use polyloop_proxy::site::{BackendBoard, ListenerBoard, Site};
+
 use crate::process::Process;
 use crate::quantiles::{QUANTILES, Reader};
 
@@ -30,6 +33,131 @@ pub(crate) fn render(status: &Status, log_lines_dropped: u64) -> String {
     loop_summaries(&mut page, status, &mut reader);
     pools(&mut page, status, &mut reader);
     page.text
+}
+
+/// Renders what a proxy knows of its listeners and backends: sums over the loops, since a series for each loop and backend
+/// would be too many.
+pub(crate) fn render_proxy(site: &Site) -> String {
+    let mut page = Page::default();
+    let now_ms = polyloop_sys::clock::monotonic_ns() / 1_000_000;
+    proxy_listeners(&mut page, site);
+    proxy_backends(&mut page, site, now_ms);
+    page.text
+}
+
+fn proxy_listeners(page: &mut Page, site: &Site) {
+    let names = || {
+        site.settings
+            .listeners
+            .iter()
+            .map(|settings| &settings.name)
+    };
+    let mut live = page.family("proxy_live", Type::Gauge, "Sessions of a listener.");
+    for (at, name) in names().enumerate() {
+        live.sample(&[("listener", name)], site.live(at));
+    }
+    let Some(first) = site.listeners.first().and_then(|l| l.boards.first()) else {
+        return;
+    };
+    let mut families = Vec::new();
+    first.each(&mut |name, help, _| families.push((name, help)));
+    for (nth, (name, help)) in families.into_iter().enumerate() {
+        let mut family = page.family(&format!("proxy_{name}"), Type::Counter, help);
+        for (listener, settings_name) in site.listeners.iter().zip(names()) {
+            let sum = sum_of(&listener.boards, nth, ListenerBoard::each);
+            family.sample(&[("listener", settings_name)], sum);
+        }
+    }
+}
+
+fn proxy_backends(page: &mut Page, site: &Site, now_ms: u64) {
+    let all = || {
+        let groups = site.settings.groups.iter().zip(&site.groups);
+        groups.flat_map(|(settings, group)| {
+            let backends = settings.backends.iter().zip(&group.backends);
+            backends.map(|(backend, state)| (&settings.name, &backend.name, state))
+        })
+    };
+    let mut live = page.family("backend_live", Type::Gauge, "Sessions at a backend.");
+    for (group, name, backend) in all() {
+        live.sample(&[("group", group), ("backend", name)], backend.taken());
+    }
+    let mut states = page.family(
+        "backend_state",
+        Type::Gauge,
+        "1 for what a backend is, else 0.",
+    );
+    for (group, name, backend) in all() {
+        let is = backend.published().state(now_ms);
+        for state in State::ALL {
+            let labels: Labels<'_> = &[
+                ("group", group),
+                ("backend", name),
+                ("state", &state.name()),
+            ];
+            states.sample(labels, u8::from(state == is));
+        }
+    }
+    let mut ejected = page.family(
+        "backend_ejected",
+        Type::Counter,
+        "Times a backend was ejected.",
+    );
+    for (group, name, backend) in all() {
+        let count = backend
+            .changes
+            .ejected
+            .load(std::sync::atomic::Ordering::Relaxed);
+        ejected.sample(&[("group", group), ("backend", name)], count);
+    }
+    let Some(first) = all()
+        .next()
+        .and_then(|(_, _, backend)| backend.boards.first())
+    else {
+        return;
+    };
+    let mut families = Vec::new();
+    first.each(&mut |name, help, _| families.push((name, help)));
+    for (nth, (name, help)) in families.into_iter().enumerate() {
+        let mut family = page.family(&format!("backend_{name}"), Type::Counter, help);
+        for (group, backend_name, backend) in all() {
+            let sum = sum_of(&backend.boards, nth, BackendBoard::each);
+            family.sample(&[("group", group), ("backend", backend_name)], sum);
+        }
+    }
+    let mut reader = Reader::new();
+    let mut connects = page.family(
+        "backend_connect_seconds",
+        Type::Summary,
+        "From asking for a connection to having it.",
+    );
+    for (group, name, backend) in all() {
+        let label = format!("{group}/{name}");
+        connects.summary(("backend", &label), &backend.connect_time, 1e9, &mut reader);
+    }
+    let mut sessions = page.family(
+        "backend_session_seconds",
+        Type::Summary,
+        "From accept to the end of a session.",
+    );
+    for (group, name, backend) in all() {
+        let label = format!("{group}/{name}");
+        sessions.summary(("backend", &label), &backend.session_time, 1e9, &mut reader);
+    }
+}
+
+/// The sum over loops of the `nth` counter of their boards.
+fn sum_of<B>(
+    boards: &[B],
+    nth: usize,
+    each: fn(&B, &mut dyn FnMut(&'static str, &'static str, u64)),
+) -> u64 {
+    let value = |board: &B| {
+        let mut values = Vec::new();
+        each(board, &mut |_, _, value| values.push(value));
+        values.get(nth).copied().unwrap_or(0)
+    };
+    boards.iter().map(value).sum()
 }
 
 fn server(page: &mut Page, status: &Status, log_lines_dropped: u64) {

@@ -139,16 +139,20 @@ where
 }
 
 /// Gives this thread, a loop's, what its visitors are to see.
-pub(crate) fn open_site(settings: &Settings, talk: &Talk) -> impl Fn(&LoopInfo) + use<> {
+pub(crate) fn open_site(
+    settings: &Settings,
+    talk: &Talk,
+) -> impl Fn(&LoopInfo, Option<Arc<polyloop_proxy::site::Site>>) + use<> {
     let host_rule = settings
         .admin
         .as_ref()
         .map_or(HostRule::AddressOnly, host_rule);
     let dropped = talk.dropped().clone();
     let has_renderers = startup::has_renderers(settings);
-    move |info: &LoopInfo| {
+    move |info: &LoopInfo, proxy| {
         admin::open_site(Arc::new(Site {
             status: Arc::clone(&info.status),
+            proxy,
             dropped: dropped.clone(),
             host_rule,
             has_renderers,
@@ -165,7 +169,7 @@ fn factories(
     let admin_listener = settings.admin.as_ref().map(|_| settings.listen.len());
     let open_site = open_site(settings, talk);
     move |info: LoopInfo| {
-        open_site(&info);
+        open_site(&info, None);
         Conns { admin_listener }
     }
 }

@@ -6,7 +6,7 @@ use polyloop::{Life, Status};
 
 use super::request::{Asked, Refusal, Request};
 use super::response::{Head, append};
-use super::{After, Answer, Site, loops_json};
+use super::{After, Answer, Site, backends_json, loops_json};
 use crate::metrics;
 
 /// Answers a batch of requests, in order. Answers that together grow past a bound end the connection early.
@@ -62,10 +62,29 @@ pub(super) fn too_slow() -> Answer {
 fn append_page(out: &mut Vec<u8>, request: &Request, site: &Site) {
     let (status, content_type, body) = match request.asked {
         Asked::Metrics => {
-            let text = metrics::render(&site.status, site.dropped.count());
+            let mut text = metrics::render(&site.status, site.dropped.count());
+            if let Some(proxy) = &site.proxy {
+                text.push_str(&metrics::render_proxy(proxy));
+            }
             (OK, metrics::CONTENT_TYPE, text.into_bytes())
         }
         Asked::Loops => (OK, JSON, loops_json::render(&site.status)),
+        Asked::Backends => match &site.proxy {
+            Some(proxy) => (OK, JSON, backends_json::render(proxy)),
+            None => return append_refusal(out, request, Refusal::Path),
+        },
+        Asked::Order(order) => match site.proxy.as_ref().and_then(|proxy| order.obey(proxy)) {
+            Some(state) => {
+                let text = format!(
+                    "backend {}/{} is {}\n",
+                    order.group,
+                    order.backend,
+                    state.name()
+                );
+                (OK, TEXT, text.into_bytes())
+            }
+            None => return append_refusal(out, request, Refusal::Path),
+        },
         Asked::Index => (OK, TEXT, index(&site.status).into_bytes()),
         Asked::Health => {
             let (status, text) = health(&site.status);
@@ -95,12 +114,23 @@ fn append_refusal(out: &mut Vec<u8>, request: &Request, refusal: Refusal) {
         Refusal::Path => (
             "404 Not Found",
             "",
-            "404: there are /metrics, /loops, /healthz and /\n",
+            "404: there are /metrics, /loops, /healthz and /, and on a proxy /backends, with POST \
+             /backends/GROUP/BACKEND/ready, drain or down\n",
         ),
         Refusal::Method => (
             "405 Method Not Allowed",
             "Allow: GET, HEAD\r\n",
-            "405: only GET and HEAD, as nothing can be changed here\n",
+            "405: only GET and HEAD; nothing can be changed here but the state of a proxy's backends\n",
+        ),
+        Refusal::OrderMethod => (
+            "405 Method Not Allowed",
+            "Allow: POST\r\n",
+            "405: what changes something is asked for with POST\n",
+        ),
+        Refusal::Origin => (
+            "403 Forbidden",
+            "",
+            "403: a web page may not change anything here (the request has an Origin)\n",
         ),
         Refusal::TooLarge => (
             "431 Request Header Fields Too Large",
@@ -141,6 +171,7 @@ fn index(status: &Status) -> String {
         "polyloop {}: {}, {} loops, {} connections\n\n\
          /metrics  every number, for Prometheus\n\
          /loops    every number, as JSON\n\
+         /backends listeners and backends of a proxy, as JSON; POST /backends/0/1/drain (ready, down) changes one\n\
          /healthz  200 while it serves and no loop is stuck, else 503\n",
         env!("CARGO_PKG_VERSION"),
         status.life().name(),

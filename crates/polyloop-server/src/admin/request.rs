@@ -9,6 +9,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::After;
+use super::backends_json::Order;
 
 /// A request head, with everything the answer depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub(super) enum Asked {
     Metrics,
     Loops,
     Health,
+    /// The backends of a proxy.
+    Backends,
+    /// Something to be done to one of them.
+    Order(Order),
     Refused(Refusal),
 }
 
@@ -40,6 +45,10 @@ pub(super) enum Refusal {
     Version,
     /// Neither GET nor HEAD.
     Method,
+    /// An order that was not sent with POST.
+    OrderMethod,
+    /// A POST from a web page: browsers say where it comes from, and nobody else does.
+    Origin,
     /// A body, which no page takes.
     Body,
     /// A name that a foreign page could have made a browser use.
@@ -85,7 +94,7 @@ impl Request {
 
     /// Whether its answer is short and ready: worth no job.
     pub(super) const fn is_cheap(&self) -> bool {
-        !matches!(self.asked, Asked::Metrics | Asked::Loops)
+        !matches!(self.asked, Asked::Metrics | Asked::Loops | Asked::Backends)
     }
 }
 
@@ -128,9 +137,16 @@ fn judge(head: &httparse::Request<'_, '_>, host_rule: HostRule) -> Request {
         Some("HEAD") => (true, Ok(())),
         _ => (false, Err(Refusal::Method)),
     };
-    let asked = method
-        .and(checked)
-        .and_then(|()| page(head.path.unwrap_or("")));
+    let order = order_of(head.path.unwrap_or(""));
+    let is_post = head.method == Some("POST");
+    let asked = match (order, is_post) {
+        (Some(_), true) if values(head.headers, "origin").next().is_some() => Err(Refusal::Origin),
+        (Some(order), true) => checked.map(|()| Asked::Order(order)),
+        (Some(_), false) => Err(Refusal::OrderMethod),
+        (None, _) => method
+            .and(checked)
+            .and_then(|()| page(head.path.unwrap_or(""))),
+    };
     let wants_close = has_token(head.headers, "connection", "close");
     let wants_more = is_1_1 || has_token(head.headers, "connection", "keep-alive");
     match asked {
@@ -173,6 +189,10 @@ fn check_fields(
     }
 }
 
+fn order_of(target: &str) -> Option<Order> {
+    target.strip_prefix("/backends/").and_then(Order::parse)
+}
+
 fn page(target: &str) -> Result<Asked, Refusal> {
     // The absolute form, which proxies use: the authority in it is not looked at, as Host has to say the same.
     let path = match target.strip_prefix("http://") {
@@ -185,6 +205,7 @@ fn page(target: &str) -> Result<Asked, Refusal> {
         "/metrics" => Ok(Asked::Metrics),
         "/loops" => Ok(Asked::Loops),
         "/healthz" => Ok(Asked::Health),
+        "/backends" => Ok(Asked::Backends),
         _ if path.starts_with('/') => Err(Refusal::Path),
         _ => Err(Refusal::Malformed),
     }

@@ -140,8 +140,8 @@ fn assemble(
         let open_site = serve::open_site(settings, talk);
         let (has_admin, gates) = (settings.admin.is_some(), gates.clone());
         move |info: LoopInfo| {
-            open_site(&info);
             let site = home.site(info.loops);
+            open_site(&info, Some(Arc::clone(&site)));
             let part = LoopSite::new(&site, info.index, home.seed);
             Conns::new(part, &gates, has_admin, Arc::clone(&home.mailer))
         }

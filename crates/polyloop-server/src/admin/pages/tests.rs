@@ -18,6 +18,7 @@ fn server() -> (Running, Site) {
     .unwrap();
     let log = Log::to(std::io::sink());
     let site = Site {
+        proxy: None,
         status: Arc::clone(running.status()),
         dropped: log.talk().dropped().clone(),
         host_rule: HostRule::AddressOnly,
@@ -122,6 +123,7 @@ fn answers_without_a_page_are_whole() {
         has_renderers: false,
         dropped: site.dropped.clone(),
         status: Arc::clone(&site.status),
+        proxy: None,
         ..site
     };
     let text = |answer: &Answer| String::from_utf8(answer.bytes.clone()).unwrap();
