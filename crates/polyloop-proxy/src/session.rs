@@ -763,3 +763,15 @@ fn jittered(whole: Duration, percent: u16, seed: u64) -> Duration {
 fn millis(ns: u64) -> u32 {
     u32::try_from(ns.div_ceil(1_000_000)).map_or(NEVER - 1, |millis| millis.min(NEVER - 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        // Goal: what an idle session holds is known. Method: the sizes of its parts, as the compiler lays them out.
+        assert!(size_of::<Session>() <= 120, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Extra>() <= 320, "{} bytes", size_of::<Extra>());
+    }
+}

@@ -14,7 +14,7 @@ use polyloop::telemetry::{Kind, LoopBoard};
 use polyloop::{CloseReason, GateKind, Life, Status};
 
 use polyloop_proxy::health::State;
-use polyloop_proxy::site::{BackendBoard, ListenerBoard, Site};
+use polyloop_proxy::site::{Backend, BackendBoard, ListenerBoard, Site};
 
 use crate::process::Process;
 use crate::quantiles::{QUANTILES, Reader};
@@ -71,13 +71,7 @@ fn proxy_listeners(page: &mut Page, site: &Site) {
 }
 
 fn proxy_backends(page: &mut Page, site: &Site, now_ms: u64) {
-    let all = || {
-        let groups = site.settings.groups.iter().zip(&site.groups);
-        groups.flat_map(|(settings, group)| {
-            let backends = settings.backends.iter().zip(&group.backends);
-            backends.map(|(backend, state)| (&settings.name, &backend.name, state))
-        })
-    };
+    let all = || backends_of(site);
     let mut live = page.family("backend_live", Type::Gauge, "Sessions at a backend.");
     for (group, name, backend) in all() {
         live.sample(&[("group", group), ("backend", name)], backend.taken());
@@ -125,6 +119,20 @@ fn proxy_backends(page: &mut Page, site: &Site, now_ms: u64) {
             family.sample(&[("group", group), ("backend", backend_name)], sum);
         }
     }
+    backend_times(page, site);
+}
+
+/// Every backend with the names of its group and its own.
+fn backends_of(site: &Site) -> impl Iterator<Item = (&String, &String, &Backend)> {
+    let groups = site.settings.groups.iter().zip(&site.groups);
+    groups.flat_map(|(settings, group)| {
+        let backends = settings.backends.iter().zip(&group.backends);
+        backends.map(|(backend, state)| (&settings.name, &backend.name, state))
+    })
+}
+
+fn backend_times(page: &mut Page, site: &Site) {
+    let all = || backends_of(site);
     let mut reader = Reader::new();
     let mut connects = page.family(
         "backend_connect_seconds",
