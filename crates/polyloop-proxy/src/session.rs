@@ -771,7 +771,11 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         // Goal: what an idle session holds is known. Method: the sizes of its parts, as the compiler lays them out.
-        assert!(size_of::<Session>() <= 120, "{} bytes", size_of::<Session>());
+        assert!(
+            size_of::<Session>() <= 120,
+            "{} bytes",
+            size_of::<Session>()
+        );
         assert!(size_of::<Extra>() <= 320, "{} bytes", size_of::<Extra>());
     }
 }

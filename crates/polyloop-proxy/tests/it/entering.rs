@@ -244,7 +244,10 @@ fn limits_refuse_what_is_over_them_and_are_exact() {
             settle(&mut front.sim, &mut back);
         }
         let is_in = |client: &polyloop_sim::Client| client.receive(10) == b"in";
-        assert_eq!(clients.iter().filter(|client| is_in(client)).count(), served);
+        assert_eq!(
+            clients.iter().filter(|client| is_in(client)).count(),
+            served
+        );
         let refused = |front: &crate::Proxy| -> u64 {
             let boards = front.site.listeners[0].boards.iter();
             boards.map(|board| board.refused_limit.value()).sum()

@@ -2,7 +2,7 @@
 //!
 //! The one idea: a draft always holds a complete set of values, which start as the defaults, and knows for each where
 //! it came from. What depends on each other (a check and its times, a route and its group) is kept apart here, so that
-//! the order in which it is written does not matter; [`check`](super::check) puts it together.
+//! the order in which it is written does not matter; [`check`](mod@super::check) puts it together.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

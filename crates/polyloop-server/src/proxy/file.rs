@@ -1,8 +1,8 @@
 //! A TOML file, laid over the defaults.
 //!
-//! The one idea: the file is walked beside the tables of [`keys`](super::keys); whatever is not in them, or not as they
+//! The one idea: the file is walked beside the tables of `keys`; whatever is not in them, or not as they
 //! say, becomes a diagnostic at its place, and the walk goes on. What contradicts something else is left to
-//! [`check`](super::check).
+//! [`check`](mod@super::check).
 //!
 //! Deliberately absent: includes, variables, and any second spelling of a setting.
 

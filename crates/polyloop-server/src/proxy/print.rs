@@ -1,6 +1,6 @@
 //! `--print-config`: what is in force, and where each value came from, as a file that can be read again.
 //!
-//! The one idea: the lines follow from the tables of [`keys`](super::keys); there is nothing to print that is not a
+//! The one idea: the lines follow from the tables of `keys`; there is nothing to print that is not a
 //! setting, and no setting that is not printed. A value that nobody gave and that only the machine decides is a comment.
 
 use std::fmt::Write as _;
