@@ -16,7 +16,7 @@
 //! read, in what the library keeps of input that was left.
 //!
 //! Deliberately absent: what is decided without a socket ([`relay`](crate::relay), [`balance`](crate::balance),
-//! [`proxy_protocol`](crate::proxy_protocol), [`tls_hello`](crate::tls_hello), [`termination`](crate::termination)).
+//! `proxy_protocol`, [`tls_hello`](crate::tls_hello), [`termination`](crate::termination)).
 //!
 //! The methods take the context of any handler, so that a server with other kinds of connection can put a session into an
 //! enum; [`Session`] is a handler of its own as well.
