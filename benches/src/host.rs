@@ -4,9 +4,10 @@
 //! machine as it found it, also when it is interrupted ([`Congestion`]).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -207,6 +208,7 @@ impl Drop for Congestion {
 struct LeaveBehind {
     congestion: Option<String>,
     children: Vec<u32>,
+    directories: Vec<PathBuf>,
 }
 
 impl LeaveBehind {
@@ -222,6 +224,7 @@ impl LeaveBehind {
 static LEAVE_BEHIND: Mutex<LeaveBehind> = Mutex::new(LeaveBehind {
     congestion: None,
     children: Vec::new(),
+    directories: Vec::new(),
 });
 
 fn leave_behind() -> std::sync::MutexGuard<'static, LeaveBehind> {
@@ -240,6 +243,44 @@ pub(crate) fn adopt_child(pid: u32) {
 pub(crate) fn forget_child(pid: u32) {
     leave_behind().children.retain(|&child| child != pid);
 }
+
+/// A directory for files that servers read, gone when this value is, or when the process is told to end.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes the directory where temporary files belong. Two in one process have different names.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new() -> Result<Self> {
+        let number = SCRATCHES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("polyloop-bench-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        leave_behind().directories.push(path.clone());
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        leave_behind().directories.retain(|path| *path != self.path);
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("{} could not be removed: {error}", self.path.display());
+        }
+    }
+}
+
+static SCRATCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Sends `signal` to process `pid`.
 ///
@@ -269,6 +310,9 @@ pub fn clean_up_on_signals() -> Result<()> {
                 for &child in &behind.children {
                     // One that is gone already is as good as one that is told to go.
                     drop(send_signal(child, Signal::TERM));
+                }
+                for directory in &behind.directories {
+                    drop(fs::remove_dir_all(directory));
                 }
                 std::process::exit(128 + signal);
             }

@@ -12,12 +12,18 @@
 //!             stats ── medians, pairwise ratios, bootstrap intervals ── report ── table and JSON
 //! ```
 //!
+//! A subject that is a proxy ([`proxy`]) stands between the load and a backend of its own. Beside messages it is given
+//! streams ([`bulk`]) and connections that come and go ([`churn`]); both check every byte as the load does.
+//!
 //! Deliberately absent: thresholds on elapsed time (a shared machine would break them), means of ratios, and a search
 //! for the highest rate, which is the business of the load generator.
 
+pub mod bulk;
+pub mod churn;
 pub mod host;
 pub mod load;
 pub mod measure;
+pub mod proxy;
 pub mod report;
 pub mod stats;
 pub mod subject;

@@ -53,6 +53,13 @@ impl ProcessBill {
         Ok(bill)
     }
 
+    /// Adds what another process has used.
+    pub fn add(&mut self, other: Self) {
+        self.cpu_ns += other.cpu_ns;
+        self.switches_voluntary += other.switches_voluntary;
+        self.switches_forced += other.switches_forced;
+    }
+
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
@@ -101,6 +108,8 @@ pub struct Cell {
     pub server_cores: f64,
     /// The load's processor time over elapsed time, in cores.
     pub load_cores: f64,
+    /// Processor time of the server behind a proxy over elapsed time, in cores; 0 where the server has none.
+    pub backend_cores: f64,
     /// Processor time of everybody else, in cores; the resolution is that of the kernel's tick.
     pub other_cores: f64,
     /// Times the server went to sleep, per request.
@@ -154,27 +163,97 @@ pub struct Place<'a> {
     pub connections: usize,
 }
 
-/// Runs one window of `load` on `server` and bills it.
+/// Runs one window of `load` on `server` and bills it. A server that is a proxy has a `backend`, whose work is neither
+/// the proxy's nor that of somebody else.
 ///
 /// # Errors
-/// When the load fails or the server is gone.
-pub fn window(server: &Server, load: &mut Load, window: Window, place: Place<'_>) -> Result<Cell> {
-    let machine_before = MachineTime::read()?;
-    let bill_before = ProcessBill::read(server.pid())?;
+/// When the load fails or a server is gone.
+pub fn window(
+    server: &Server,
+    backend: Option<&Server>,
+    load: &mut Load,
+    window: Window,
+    place: Place<'_>,
+) -> Result<Cell> {
+    let meter = Meter::start(server, backend)?;
     let sample = load
         .run(window)
         .with_context(|| format!("{}, round {}", place.subject, place.round + 1))?;
-    let bill = ProcessBill::read(server.pid())?.since(bill_before);
-    let machine = MachineTime::read()?.since(machine_before);
-    Ok(cell(place, &sample, bill, machine))
+    Ok(cell(place, &sample, meter.stop()?))
 }
 
-fn cell(place: Place<'_>, sample: &Sample, bill: ProcessBill, machine: MachineTime) -> Cell {
+/// A bill that is running.
+#[derive(Debug)]
+pub struct Meter<'a> {
+    server: &'a Server,
+    backend: Option<&'a Server>,
+    before: Metered,
+}
+
+/// What was used while a [`Meter`] ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Metered {
+    /// The server.
+    pub server: ProcessBill,
+    /// Processor time of the server behind it, in nanoseconds.
+    pub backend_cpu_ns: u64,
+    /// All cores together.
+    pub machine: MachineTime,
+}
+
+impl<'a> Meter<'a> {
+    /// Begins a bill for `server`.
+    ///
+    /// # Errors
+    /// When a server is gone.
+    pub fn start(server: &'a Server, backend: Option<&'a Server>) -> Result<Self> {
+        Ok(Self {
+            server,
+            backend,
+            before: Metered::read(server, backend)?,
+        })
+    }
+
+    /// Ends the bill.
+    ///
+    /// # Errors
+    /// When a server is gone.
+    pub fn stop(self) -> Result<Metered> {
+        let now = Metered::read(self.server, self.backend)?;
+        Ok(Metered {
+            server: now.server.since(self.before.server),
+            backend_cpu_ns: now
+                .backend_cpu_ns
+                .saturating_sub(self.before.backend_cpu_ns),
+            machine: now.machine.since(self.before.machine),
+        })
+    }
+}
+
+impl Metered {
+    fn read(server: &Server, backend: Option<&Server>) -> Result<Self> {
+        Ok(Self {
+            server: server.bill()?,
+            backend_cpu_ns: backend.map_or(Ok(0), |backend| {
+                Ok::<_, anyhow::Error>(backend.bill()?.cpu_ns)
+            })?,
+            machine: MachineTime::read()?,
+        })
+    }
+
+    /// Processor time of everybody but the server, its backend and `load_cpu_ns`, over `elapsed_ns`, in cores.
+    #[must_use]
+    pub fn other_cores(&self, load_cpu_ns: u64, elapsed_ns: u64) -> f64 {
+        let known_ns = self.server.cpu_ns + self.backend_cpu_ns + load_cpu_ns;
+        self.machine.busy_ns().saturating_sub(known_ns) as f64 / elapsed_ns.max(1) as f64
+    }
+}
+
+fn cell(place: Place<'_>, sample: &Sample, metered: Metered) -> Cell {
     let requests = sample.requests.max(1) as f64;
     let elapsed_ns = sample.elapsed_ns.max(1) as f64;
-    let others_ns = machine
-        .busy_ns()
-        .saturating_sub(bill.cpu_ns + sample.cpu_ns);
+    let (bill, machine) = (metered.server, metered.machine);
+    let other_cores = metered.other_cores(sample.cpu_ns, sample.elapsed_ns);
     let mut cell = Cell {
         subject: place.subject.to_owned(),
         round: place.round,
@@ -187,35 +266,34 @@ fn cell(place: Place<'_>, sample: &Sample, bill: ProcessBill, machine: MachineTi
         load_cpu_ns: sample.cpu_ns as f64 / requests,
         server_cores: bill.cpu_ns as f64 / elapsed_ns,
         load_cores: sample.cpu_ns as f64 / elapsed_ns,
-        other_cores: others_ns as f64 / elapsed_ns,
+        backend_cores: metered.backend_cpu_ns as f64 / elapsed_ns,
+        other_cores,
         sleeps: bill.switches_voluntary as f64 / requests,
         forced_switches: bill.switches_forced as f64 / requests,
         steal_share: machine.steal_share(),
         latency: Latency::of(&sample.latency_ns),
         lag: Latency::of(&sample.lag_ns),
-        doubts: Vec::new(),
+        doubts: doubts(machine.steal_share(), other_cores),
     };
-    cell.doubts = doubts(&cell);
-    cell
-}
-
-fn doubts(cell: &Cell) -> Vec<String> {
-    let mut doubts = Vec::new();
-    if cell.steal_share > STEAL_SHARE_MAX {
-        doubts.push(format!(
-            "{:.1} % of the time was stolen",
-            cell.steal_share * 1e2
-        ));
-    }
-    if cell.other_cores > OTHER_CORES_MAX {
-        doubts.push(format!("others used {:.2} cores", cell.other_cores));
-    }
     if let (Some(lag), Some(latency)) = (cell.lag.p99_us, cell.latency.p99_us)
         && lag > latency * LAG_SHARE_MAX
     {
-        doubts.push(format!(
+        cell.doubts.push(format!(
             "the load sent late: p99 {lag:.0} us of {latency:.0} us"
         ));
+    }
+    cell
+}
+
+/// Reasons to doubt a window in which the hypervisor took this share of the time and others used these cores.
+#[must_use]
+pub fn doubts(steal_share: f64, other_cores: f64) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if steal_share > STEAL_SHARE_MAX {
+        doubts.push(format!("{:.1} % of the time was stolen", steal_share * 1e2));
+    }
+    if other_cores > OTHER_CORES_MAX {
+        doubts.push(format!("others used {other_cores:.2} cores"));
     }
     doubts
 }
@@ -275,7 +353,12 @@ mod tests {
         let mut sample_late = sample.clone();
         sample_late.latency_ns.saturating_record_n(1_000, 99_000);
         sample_late.lag_ns.saturating_record_n(900, 99_000);
-        let cell = cell(place, &sample_late, bill, machine);
+        let metered = Metered {
+            server: bill,
+            backend_cpu_ns: 0,
+            machine,
+        };
+        let cell = cell(place, &sample_late, metered);
         assert_eq!(cell.server_cpu_ns, 500.0);
         assert_eq!(cell.doubts.len(), 3, "{:?}", cell.doubts);
     }

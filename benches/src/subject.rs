@@ -2,11 +2,15 @@
 //!
 //! The one idea: every subject speaks the same small protocol. It prints `listening on ADDRESS` on its standard output
 //! once it serves, and ends on SIGTERM. What it prints otherwise is read and dropped, so that a full pipe can never
-//! stop it; the last lines of its standard error are kept for the message that says why it failed.
+//! stop it; the last lines of its standard error are kept for the message that says why it failed. A program made by
+//! others does not know the line: it is told where to listen, and asked by a connection ([`Ready`]).
+//!
+//! Invariant: a server is the process that was started and those that it started; they are billed and ended together.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,6 +22,18 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::host;
+use crate::load::pin;
+use crate::measure::{self, ProcessBill};
+
+/// How a server tells that it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// It prints `listening on ADDRESS`.
+    Says,
+    /// It takes a connection at this address.
+    Takes(SocketAddr),
+}
 
 /// How to start a server.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +44,10 @@ pub struct Subject {
     pub program: PathBuf,
     /// What it is started with.
     pub arguments: Vec<String>,
+    /// The core all of its threads are held to from outside; without it they go where they like.
+    pub core: Option<usize>,
+    /// How it tells that it serves.
+    pub ready: Ready,
 }
 
 impl Subject {
@@ -38,6 +58,8 @@ impl Subject {
             name: name.to_owned(),
             program,
             arguments: arguments.split_whitespace().map(str::to_owned).collect(),
+            core: None,
+            ready: Ready::Says,
         }
     }
 
@@ -61,13 +83,7 @@ impl Subject {
     /// # Errors
     /// When it cannot be started, ends at once, or does not say that it listens within 10 s.
     pub fn start(&self) -> Result<Server> {
-        let mut child = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{} cannot be started", self.program.display()))?;
+        let mut child = self.spawn()?;
         host::adopt_child(child.id());
         let (said, addresses) = channel();
         let stdout = child.stdout.take().context("stdout is piped")?;
@@ -82,8 +98,29 @@ impl Subject {
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
             readers: Some(readers),
         };
-        server.addr = server.wait_until_ready(&addresses)?;
+        server.addr = match self.ready {
+            Ready::Says => server.wait_until_said(&addresses)?,
+            Ready::Takes(addr) => server.wait_until_taken(addr)?,
+        };
         Ok(server)
+    }
+
+    /// Starts the process from a thread that is pinned first: a process inherits the cores of the thread that made it.
+    fn spawn(&self) -> Result<Child> {
+        let start = || {
+            pin(self.core)?;
+            Command::new(&self.program)
+                .args(&self.arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .with_context(|| format!("{} cannot be started", self.program.display()))
+        };
+        match thread::scope(|scope| scope.spawn(start).join()) {
+            Ok(child) => child,
+            Err(_) => bail!("the thread that starts {} panicked", self.name),
+        }
     }
 }
 
@@ -107,6 +144,30 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What all of its processes have used so far.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn bill(&self) -> Result<ProcessBill> {
+        let mut total = ProcessBill::read(self.pid())?;
+        for pid in descendants(self.pid())? {
+            total.add(ProcessBill::read(pid)?);
+        }
+        Ok(total)
+    }
+
+    /// What all of its processes hold in memory, in bytes. Pages that two of them share are counted twice.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let mut total = measure::resident_bytes(self.pid())?;
+        for pid in descendants(self.pid())? {
+            total += measure::resident_bytes(pid)?;
+        }
+        Ok(total)
     }
 
     /// Asks the server to end and waits for it.
@@ -142,7 +203,24 @@ impl Server {
         )
     }
 
-    fn wait_until_ready(&mut self, addresses: &Receiver<SocketAddr>) -> Result<SocketAddr> {
+    fn wait_until_taken(&mut self, addr: SocketAddr) -> Result<SocketAddr> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                let words = self.last_words();
+                bail!("{} did not start: {status}{words}", self.name);
+            }
+            if TcpStream::connect_timeout(&addr, PATIENCE).is_ok() {
+                return Ok(addr);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
+        let words = self.last_words();
+        bail!("{} takes no connection at {addr}{words}", self.name)
+    }
+
+    fn wait_until_said(&mut self, addresses: &Receiver<SocketAddr>) -> Result<SocketAddr> {
         match addresses.recv_timeout(PATIENCE) {
             Ok(addr) => Ok(addr),
             Err(_) => {
@@ -154,8 +232,18 @@ impl Server {
     }
 
     fn kill(&mut self) {
-        // Both fail only when the process has been waited for already.
+        // A process that was waited for has no descendants, and its number may be another's by now.
+        let ended = !matches!(self.child.try_wait(), Ok(None));
+        let orphans = if ended {
+            Vec::new()
+        } else {
+            descendants(self.pid()).unwrap_or_default()
+        };
+        // All of these fail only when the process has ended already.
         drop(self.child.kill());
+        for pid in orphans {
+            drop(host::send_signal(pid, Signal::KILL));
+        }
         drop(self.child.wait());
         host::forget_child(self.child.id());
     }
@@ -186,10 +274,51 @@ const ENDED_WITH_CUTS: i32 = 3;
 /// How long a server may drain before it is told a second time.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(200);
 
+/// What HAProxy answers after SIGTERM, as a shell would.
+const ENDED_BY_SIGTERM: i32 = 128 + 15;
+
+/// Processes that `pid` started, and those that they started.
+fn descendants(pid: u32) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").context("/proc")? {
+        let name = entry?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // One that ends while this looks is nobody's.
+        if let Some(parent) = host::read_process(child, "stat")
+            .ok()
+            .as_deref()
+            .and_then(parent)
+        {
+            parents.push((child, parent));
+        }
+    }
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&of) = found.get(next) {
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| *parent == of)
+                .map(|(child, _)| child),
+        );
+        next += 1;
+    }
+    found.remove(0);
+    Ok(found)
+}
+
+/// The parent in a line of `/proc/PID/stat`; the name in it may hold anything, and ends at the last parenthesis.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn ended_well(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
     status.success()
-        || status.code() == Some(ENDED_WITH_CUTS)
+        || matches!(status.code(), Some(ENDED_WITH_CUTS | ENDED_BY_SIGTERM))
         || status.signal() == Some(Signal::TERM.as_raw())
 }
 
@@ -233,11 +362,49 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Subject {
-        Subject {
-            name: "script".into(),
-            program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), script.into()],
+        let mut shell = Subject::new("script", "/bin/sh".into(), "");
+        shell.arguments = vec!["-c".into(), script.into()];
+        shell
+    }
+
+    #[test]
+    fn a_server_is_all_of_its_processes() {
+        // Goal: what a child does is on the bill, and it ends with its parent; by a shell that starts a busy one.
+        let script = "(while :; do :; done) & echo listening on 127.0.0.1:1; wait";
+        let server = shell(script).start().unwrap();
+        let children = descendants(server.pid()).unwrap();
+        assert_eq!(children.len(), 1, "{children:?}");
+        let before = server.bill().unwrap();
+        while server.bill().unwrap().since(before).cpu_ns == 0 {
+            thread::yield_now();
         }
+        drop(server);
+        // Whoever adopts orphans buries this one; until then it is a zombie, which has no memory.
+        while measure::resident_bytes(children[0]).is_ok_and(|bytes| bytes > 0) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_name_does_not_hide_a_parent() {
+        // Goal: blanks and parentheses in a process's name move no field, by an example.
+        assert_eq!(parent("12 (a ) b) S 7 12 12"), Some(7));
+        assert_eq!(parent("12"), None);
+    }
+
+    #[test]
+    fn a_server_of_others_is_asked_by_a_connection() {
+        // Goal: no line is needed where a connection is taken, and an end is noticed; by scripts beside a listener.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut quiet = shell("exec sleep 600");
+        quiet.ready = Ready::Takes(addr);
+        assert_eq!(quiet.start().unwrap().addr(), addr);
+        drop(listener);
+        let mut broken = shell("echo no such module >&2; exit 1");
+        broken.ready = Ready::Takes(addr);
+        let error = broken.start().unwrap_err();
+        assert!(error.to_string().contains("no such module"), "{error:#}");
     }
 
     #[test]

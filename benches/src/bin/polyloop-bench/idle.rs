@@ -109,12 +109,12 @@ fn watch(session: &Session<Idle>, subject: &Subject, question: &Idle) -> Result<
 }
 
 /// Waits until the server has used no processor time for a while; one that never rests is watched all the same.
-fn settle(server: &Server) -> Result<()> {
+pub(crate) fn settle(server: &Server) -> Result<()> {
     let start = Instant::now();
-    let mut before = ProcessBill::read(server.pid())?;
+    let mut before = server.bill()?;
     while start.elapsed() < SETTLE_MAX {
         std::thread::sleep(SETTLED_AFTER);
-        let now = ProcessBill::read(server.pid())?;
+        let now = server.bill()?;
         if now.cpu_ns == before.cpu_ns {
             return Ok(());
         }

@@ -157,7 +157,7 @@ fn measure_one<Q: Serialize>(
         connections: probe.connections,
     };
     let Some(command) = command else {
-        let cell = measure::window(server, &mut load, window, place)?;
+        let cell = measure::window(server, None, &mut load, window, place)?;
         return session.add_cell(cell);
     };
     let over = AtomicBool::new(false);
@@ -165,7 +165,7 @@ fn measure_one<Q: Serialize>(
     let (cell, took) = thread::scope(|scope| {
         let over = &over;
         let maker = scope.spawn(move || make_trouble(trouble, message_bytes, command, pause, over));
-        let cell = measure::window(server, &mut load, window, place);
+        let cell = measure::window(server, None, &mut load, window, place);
         over.store(true, Ordering::Relaxed);
         let took = maker.join();
         (cell, took)

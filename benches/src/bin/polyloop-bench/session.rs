@@ -87,7 +87,7 @@ impl<Q: Serialize> Session<Q> {
                     round,
                     connections,
                 };
-                let cell = measure::window(&server, &mut load, Window::closed(length), place)?;
+                let cell = measure::window(&server, None, &mut load, Window::closed(length), place)?;
                 drop(load);
                 server.stop()?;
                 self.add_cell(cell)?;
