@@ -219,6 +219,14 @@ impl<'a> Meter<'a> {
     /// # Errors
     /// When a server is gone.
     pub fn stop(self) -> Result<Metered> {
+        self.peek()
+    }
+
+    /// What is on the bill so far.
+    ///
+    /// # Errors
+    /// When a server is gone.
+    pub fn peek(&self) -> Result<Metered> {
         let now = Metered::read(self.server, self.backend)?;
         Ok(Metered {
             server: now.server.since(self.before.server),

@@ -2,7 +2,8 @@
 //!
 //! The one idea: each gets the configuration an operator would write for this job, one worker and nothing beside it: no
 //! log, no statistics, time limits that no measurement reaches. What differs between the configurations is the way of
-//! writing the same thing. The texts belong to the result.
+//! writing the same thing; `proxy_half_close` of nginx is on because the others do so without being told. The texts
+//! belong to the result.
 //!
 //! Polyloop runs with its defaults, apart from one loop: its limits, gauges and time limits are on.
 //!
@@ -183,7 +184,7 @@ impl Proxy {
             "{module}daemon off;\nworker_processes 1;\npid {pid};\nerror_log stderr error;\n\
              events {{\n    worker_connections {connections};\n}}\n\
              stream {{\n    server {{\n        listen {listen} backlog=4096;\n        proxy_pass {backend};\n        \
-             proxy_connect_timeout 5s;\n        proxy_timeout 10m;\n    }}\n}}\n",
+             proxy_connect_timeout 5s;\n        proxy_timeout 10m;\n        proxy_half_close on;\n    }}\n}}\n",
             pid = pid.display(),
             backend = post.backend,
         )

@@ -146,6 +146,18 @@ impl Server {
         self.child.id()
     }
 
+    /// Fails when the server has ended, with what it said last: the reason behind the load's complaint.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn require_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let words = self.last_words();
+            bail!("{} ended by itself: {status}{words}", self.name);
+        }
+        Ok(())
+    }
+
     /// What all of its processes have used so far.
     ///
     /// # Errors
@@ -175,10 +187,7 @@ impl Server {
     /// # Errors
     /// When it ended before, fails, or does not end within 10 s (it is killed then).
     pub fn stop(mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            let words = self.last_words();
-            bail!("{} ended by itself: {status}{words}", self.name);
-        }
+        self.require_alive()?;
         host::send_signal(self.pid(), Signal::TERM)?;
         let start = Instant::now();
         let mut asked_twice = false;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::proxy::args as proxy;
+
 /// Benchmarks of polyloop: ratios to anchors, measured in one interleaved run.
 #[derive(Parser)]
 #[command(name = "polyloop-bench")]
@@ -74,6 +76,16 @@ pub(crate) enum Question {
     Offload(Offload),
     /// What do idle connections hold and use?
     Idle(Idle),
+    /// What does a request cost in the proxy beside HAProxy and nginx?
+    ProxyCost(proxy::Cost),
+    /// What does a gigabyte cost in the proxy, with and without splice?
+    ProxyBulk(proxy::Bulk),
+    /// What does a connection with one request cost in the proxy?
+    ProxyConnect(proxy::Connect),
+    /// What does an idle session hold in the proxy?
+    ProxyMemory(proxy::Memory),
+    /// What does the proxy add to a latency at half load?
+    ProxyLatency(proxy::Latency),
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -11,6 +11,7 @@ mod echo_cost;
 mod idle;
 mod interference;
 mod loops;
+mod proxy;
 mod session;
 mod syscalls;
 
@@ -46,5 +47,10 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Question::Stall(question) => interference::run_stall(common, question),
         Question::Offload(question) => interference::run_offload(common, question),
         Question::Idle(question) => idle::run(common, question),
+        Question::ProxyCost(question) => proxy::cost::run(common, question),
+        Question::ProxyBulk(question) => proxy::bulk::run(common, question),
+        Question::ProxyConnect(question) => proxy::connect::run(common, question),
+        Question::ProxyMemory(question) => proxy::memory::run(common, question),
+        Question::ProxyLatency(question) => proxy::latency::run(common, question),
     }
 }

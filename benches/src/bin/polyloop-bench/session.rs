@@ -87,7 +87,8 @@ impl<Q: Serialize> Session<Q> {
                     round,
                     connections,
                 };
-                let cell = measure::window(&server, None, &mut load, Window::closed(length), place)?;
+                let cell =
+                    measure::window(&server, None, &mut load, Window::closed(length), place)?;
                 drop(load);
                 server.stop()?;
                 self.add_cell(cell)?;
@@ -174,6 +175,20 @@ impl<Q: Serialize> Session<Q> {
         println!("\nmedians over the rounds; spread is the interquartile range\n\n{table}");
     }
 
+    /// Adds a warning when windows that are not windows of messages are doubtful; each gives its reasons.
+    pub(crate) fn warn_of_doubts<'a>(&mut self, windows: impl Iterator<Item = &'a [String]>) {
+        let windows: Vec<&[String]> = windows.collect();
+        let doubtful = windows.iter().filter(|doubts| !doubts.is_empty());
+        if let Some(first) = doubtful.clone().next() {
+            self.report.warnings.push(format!(
+                "{} of {} windows are doubtful (first: {}); repeat on a quiet machine",
+                doubtful.count(),
+                windows.len(),
+                first.join(", ")
+            ));
+        }
+    }
+
     /// Prints the end and writes the file. Answers whether there are warnings.
     pub(crate) fn end(mut self) -> Result<bool> {
         self.report.warn_of_doubtful_cells();
@@ -223,7 +238,8 @@ pub(crate) fn or_nan(value: Option<f64>) -> f64 {
     value.unwrap_or(f64::NAN)
 }
 
-fn number(value: Option<f64>, digits: usize) -> String {
+/// A value as printed; a dash for what is none.
+pub(crate) fn number(value: Option<f64>, digits: usize) -> String {
     match value {
         Some(value) if value.is_finite() => format!("{value:.digits$}"),
         _ => "-".to_owned(),

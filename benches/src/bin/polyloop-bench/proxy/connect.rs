@@ -1,0 +1,193 @@
+//! What does a connection cost in a proxy? Connect, one message, its answer, close; again and again.
+//!
+//! Goal, processor time of the proxy per connection: at most 0.9 times the better of HAProxy and nginx.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use polyloop_benches::churn::Churn;
+use polyloop_benches::measure::{Meter, ProcessBill, doubts};
+use polyloop_benches::proxy::Proxy;
+use polyloop_benches::report::Table;
+
+use super::args::Connect;
+use super::{ANCHORS, Asked, Pair, Reading, Stage, compare_to_better, echo_behind, median_text};
+use crate::args::{Common, seconds};
+use crate::idle::settle;
+use crate::session::{Session, rotated};
+
+/// One window of connections that come and go.
+#[derive(Debug, Clone, Serialize)]
+struct Churned {
+    subject: String,
+    round: usize,
+    connections: u64,
+    seconds: f64,
+    connections_per_second: f64,
+    proxy_cpu_ns: f64,
+    machine_cpu_ns: f64,
+    proxy_cores: f64,
+    backend_cores: f64,
+    load_cores: f64,
+    other_cores: f64,
+    steal_share: f64,
+    doubts: Vec<String>,
+}
+
+/// Answers whether the result has warnings.
+pub(crate) fn run(common: Common, question: Connect) -> Result<bool> {
+    let backend = echo_behind(&question.seats)?;
+    let mut session = Session::begin("proxy-connect", common, question.clone())?;
+    // Sessions that are closing count until they are closed.
+    let sessions = 2 * question.at_once + 1_000;
+    let stage = Stage::set(
+        &mut session,
+        &question.subjects,
+        backend,
+        &question.seats,
+        sessions,
+    )?;
+    let mut windows = Vec::new();
+    for round in 0..session.common().rounds {
+        for proxy in rotated(&stage.proxies, round) {
+            let window = measure_one(&session, &stage, proxy, round)
+                .with_context(|| format!("{}, round {}", proxy.kind.name(), round + 1))?;
+            eprintln!(
+                "round {:>2}  {:<14} {:>8.0} ns/connection  {:>6.0} connections/s  {}",
+                round + 1,
+                window.subject,
+                window.proxy_cpu_ns,
+                window.connections_per_second,
+                window.doubts.join(", ")
+            );
+            session.report.facts.push(serde_json::to_value(&window)?);
+            session.report.write()?;
+            windows.push(window);
+        }
+    }
+    conclude(session, &stage, &windows)
+}
+
+fn conclude(mut session: Session<Connect>, stage: &Stage, windows: &[Churned]) -> Result<bool> {
+    let at = session.report.settings.question.at_once;
+    let readings = |of: fn(&Churned) -> f64| -> Vec<Reading> {
+        let reading = |window: &Churned| Reading {
+            subject: window.subject.clone(),
+            round: window.round,
+            at,
+            value: of(window),
+        };
+        windows.iter().map(reading).collect()
+    };
+    let asked = |what, goal| Asked {
+        what,
+        ours: "polyloop",
+        anchors: &ANCHORS,
+        at,
+        goal,
+    };
+    let cpu = readings(|window| window.proxy_cpu_ns);
+    let machine = readings(|window| window.machine_cpu_ns);
+    compare_to_better(
+        &mut session,
+        &cpu,
+        asked("proxy CPU per connection", Some(GOAL)),
+    );
+    compare_to_better(
+        &mut session,
+        &machine,
+        asked("machine per connection", None),
+    );
+    let mut table = Table::new(&[
+        "proxy",
+        "CPU ns/connection",
+        "machine ns",
+        "proxy cores",
+        "connections/s",
+    ]);
+    for proxy in &stage.proxies {
+        let name = proxy.kind.name();
+        let median = |of, digits| median_text(&readings(of), name, at, digits);
+        table.row(vec![
+            name.to_owned(),
+            median(|window| window.proxy_cpu_ns, 0),
+            median(|window| window.machine_cpu_ns, 0),
+            median(|window| window.proxy_cores, 2),
+            median(|window| window.connections_per_second, 0),
+        ]);
+    }
+    println!("\nmedians over the rounds\n\n{table}");
+    session.warn_of_doubts(windows.iter().map(|window| window.doubts.as_slice()));
+    session.end()
+}
+
+fn measure_one(
+    session: &Session<Connect>,
+    stage: &Stage,
+    proxy: &Proxy,
+    round: usize,
+) -> Result<Churned> {
+    let question = &session.report.settings.question;
+    let mut pair = stage.start(proxy)?;
+    let churn = Churn {
+        target: pair.proxy.addr(),
+        congestion: session.common().congestion().map(str::to_owned),
+        message_bytes: session.common().message_bytes,
+        at_once: question.at_once,
+        core: Some(question.seats.load_core),
+    };
+    let warm = churn.run(session.common().warmup());
+    pair.explain(warm.context("before the window"))?;
+    settle(&pair.proxy)?;
+    let window = bill(
+        &churn,
+        seconds(question.seconds),
+        &pair,
+        proxy.kind.name(),
+        round,
+    );
+    let window = pair.explain(window)?;
+    pair.stop()?;
+    Ok(window)
+}
+
+fn bill(
+    churn: &Churn,
+    length: Duration,
+    pair: &Pair,
+    subject: &str,
+    round: usize,
+) -> Result<Churned> {
+    let own_before = ProcessBill::read(std::process::id())?;
+    let meter = Meter::start(&pair.proxy, Some(&pair.backend))?;
+    let (connections, elapsed) = churn.run(length)?;
+    let machine_end = meter.peek()?;
+    let own = ProcessBill::read(std::process::id())?.since(own_before);
+    // The last sessions close their descriptors after the clients have seen the end.
+    settle(&pair.proxy)?;
+    let metered = meter.stop()?;
+    let elapsed_ns = elapsed.as_nanos() as u64;
+    let (count, length_ns) = (connections.max(1) as f64, elapsed_ns.max(1) as f64);
+    let other_cores = machine_end.other_cores(own.cpu_ns, elapsed_ns);
+    let steal_share = machine_end.machine.steal_share();
+    Ok(Churned {
+        subject: subject.to_owned(),
+        round,
+        connections,
+        seconds: elapsed.as_secs_f64(),
+        connections_per_second: count * 1e9 / length_ns,
+        proxy_cpu_ns: metered.server.cpu_ns as f64 / count,
+        machine_cpu_ns: machine_end.machine.busy_ns() as f64 / count,
+        proxy_cores: metered.server.cpu_ns as f64 / length_ns,
+        backend_cores: metered.backend_cpu_ns as f64 / length_ns,
+        load_cores: own.cpu_ns as f64 / length_ns,
+        other_cores,
+        steal_share,
+        doubts: doubts(steal_share, other_cores),
+    })
+}
+
+/// At most this many times the better anchor.
+const GOAL: f64 = 0.9;
