@@ -13,6 +13,7 @@
 //! * [`output`]: standard output and error that are closed or that nobody reads.
 //! * [`admin`]: metrics and JSON, and the limits of the port that serves them.
 //! * [`config`]: the proxy's settings from flags and a file, checked and printed.
+//! * [`proxy`]: sessions between clients and backends, both real: bytes, ends, failures, limits, headers, health.
 //!
 //! What the library alone can show (handlers, spreading, stalls) is tested in `polyloop`. Tests run one at a time,
 //! since some need every descriptor and some a quiet machine.
@@ -29,6 +30,7 @@ mod families;
 mod harness;
 mod limits;
 mod output;
+mod proxy;
 mod serving;
 mod signals;
 mod start;
