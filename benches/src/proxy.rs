@@ -162,6 +162,9 @@ impl Proxy {
         subject.arguments.push(path.display().to_string());
         subject.core = Some(post.core);
         subject.ready = Ready::Takes(listen);
+        if self.kind != Kind::Nginx {
+            subject.ends_with = Some(HAPROXY_ENDS_WITH);
+        }
         subject
     }
 
@@ -246,6 +249,9 @@ pub fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     Ok(listener.local_addr()?)
 }
+
+/// What HAProxy answers to SIGTERM: the number of the signal, as a shell would.
+const HAPROXY_ENDS_WITH: i32 = 128 + 15;
 
 #[cfg(test)]
 mod tests {

@@ -48,6 +48,8 @@ pub struct Subject {
     pub core: Option<usize>,
     /// How it tells that it serves.
     pub ready: Ready,
+    /// The exit code of programs that do not call it a success to be told to end.
+    pub ends_with: Option<i32>,
 }
 
 impl Subject {
@@ -60,6 +62,7 @@ impl Subject {
             arguments: arguments.split_whitespace().map(str::to_owned).collect(),
             core: None,
             ready: Ready::Says,
+            ends_with: None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Subject {
         );
         let mut server = Server {
             name: self.name.clone(),
+            ends_with: self.ends_with,
             child,
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
             readers: Some(readers),
@@ -128,6 +132,7 @@ impl Subject {
 #[derive(Debug)]
 pub struct Server {
     name: String,
+    ends_with: Option<i32>,
     child: Child,
     addr: SocketAddr,
     readers: Option<(JoinHandle<()>, JoinHandle<String>)>,
@@ -194,7 +199,12 @@ impl Server {
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait()? {
                 let words = self.last_words();
-                ensure!(ended_well(status), "{}: {status}{words}", self.name);
+                let as_told = self.ends_with.is_some() && status.code() == self.ends_with;
+                ensure!(
+                    as_told || ended_well(status),
+                    "{}: {status}{words}",
+                    self.name
+                );
                 return Ok(());
             }
             // The load's connections may be open still, and a server that drains waits for them: the second signal says
@@ -283,9 +293,6 @@ const ENDED_WITH_CUTS: i32 = 3;
 /// How long a server may drain before it is told a second time.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(200);
 
-/// What HAProxy answers after SIGTERM, as a shell would.
-const ENDED_BY_SIGTERM: i32 = 128 + 15;
-
 /// Processes that `pid` started, and those that they started.
 fn descendants(pid: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();
@@ -327,7 +334,7 @@ fn parent(stat: &str) -> Option<u32> {
 fn ended_well(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
     status.success()
-        || matches!(status.code(), Some(ENDED_WITH_CUTS | ENDED_BY_SIGTERM))
+        || status.code() == Some(ENDED_WITH_CUTS)
         || status.signal() == Some(Signal::TERM.as_raw())
 }
 

@@ -127,7 +127,7 @@ pub(crate) struct Latency {
     #[arg(long, default_value_t = 64)]
     pub(crate) connections: usize,
     /// Requests per second, the same for all; without it, half of what the slowest proxy carries in a closed loop
-    /// before the rounds.
+    /// before the rounds, or less where the clients cannot send as much.
     #[arg(long)]
     pub(crate) rate: Option<f64>,
     /// Length of a window; p99.9 needs 100,000 requests.

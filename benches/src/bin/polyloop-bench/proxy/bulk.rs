@@ -96,6 +96,7 @@ fn sink(question: &Bulk) -> Result<Subject> {
             let mut subject = Subject::new("iperf3", PathBuf::from("iperf3"), &arguments);
             subject.core = Some(core);
             subject.ready = Ready::Takes(listen);
+            subject.ends_with = Some(1);
             Ok(subject)
         }
     }
@@ -111,12 +112,18 @@ fn measure_one(
     let bytes = session.report.settings.question.gigabytes * 1e9;
     let mut pair = stage.start(proxy)?;
     // The same streams, shorter: buffers, pipes and windows are as large as they get.
-    let warm = send(session, &pair, streams, (bytes * WARMUP_SHARE) as u64);
+    let warm = send(
+        session,
+        &pair,
+        streams,
+        (bytes * WARMUP_SHARE) as u64,
+        Part::Warmup,
+    );
     pair.explain(warm.context("before the window"))?;
     settle(&pair.proxy)?;
     let own_before = ProcessBill::read(std::process::id())?;
     let meter = Meter::start(&pair.proxy, Some(&pair.backend))?;
-    let sent = send(session, &pair, streams, bytes as u64);
+    let sent = send(session, &pair, streams, bytes as u64, Part::Window);
     let metered = meter.stop();
     let (sent, metered) = (pair.explain(sent)?, metered?);
     let own = ProcessBill::read(std::process::id())?.since(own_before);
@@ -142,6 +149,12 @@ fn measure_one(
     })
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Warmup,
+    Window,
+}
+
 struct Sent {
     bytes: u64,
     elapsed: Duration,
@@ -149,10 +162,16 @@ struct Sent {
     cpu_ns: u64,
 }
 
-fn send(session: &Session<Bulk>, pair: &Pair, streams: usize, bytes: u64) -> Result<Sent> {
+fn send(
+    session: &Session<Bulk>,
+    pair: &Pair,
+    streams: usize,
+    bytes: u64,
+    part: Part,
+) -> Result<Sent> {
     let question = &session.report.settings.question;
     if question.source == Source::Iperf3 {
-        return send_by_iperf3(session, pair, streams, bytes);
+        return send_by_iperf3(session, pair, streams, bytes, part);
     }
     let core = Some(question.seats.load_core);
     let each = bytes.div_ceil(streams as u64);
@@ -170,6 +189,7 @@ fn send_by_iperf3(
     pair: &Pair,
     streams: usize,
     bytes: u64,
+    part: Part,
 ) -> Result<Sent> {
     let question = &session.report.settings.question;
     let each = bytes.div_ceil(streams as u64);
@@ -186,7 +206,7 @@ fn send_by_iperf3(
     if let Some(congestion) = session.common().congestion() {
         iperf3.args(["--congestion", congestion]);
     }
-    let said = ask_iperf3(&mut iperf3)?;
+    let said = ask_iperf3(&mut iperf3, part)?;
     let end = &said["end"];
     let figure = |of: &serde_json::Value| of.as_f64().context("a figure of iperf3 is missing");
     let received = figure(&end["sum_received"]["bytes"])?;
@@ -206,8 +226,10 @@ fn send_by_iperf3(
     })
 }
 
-/// Runs iperf3 and answers what it says. Its server is busy until the end of the last run has come through the proxy.
-fn ask_iperf3(iperf3: &mut Command) -> Result<serde_json::Value> {
+/// Runs iperf3 and answers what it says. Its server takes one client at a time: it is busy until the end of the last one,
+/// or of the connection that asked whether the proxy serves, has come through the proxy. It says so, or, while it waits
+/// for the last one's first words, closes; before the window that is no fault of the proxy, within it it is one.
+fn ask_iperf3(iperf3: &mut Command, part: Part) -> Result<serde_json::Value> {
     for _ in 0..BUSY_TRIES {
         let output = iperf3.output().context("iperf3 is not there")?;
         let said: serde_json::Value =
@@ -215,6 +237,9 @@ fn ask_iperf3(iperf3: &mut Command) -> Result<serde_json::Value> {
         match said["error"].as_str() {
             None if output.status.success() => return Ok(said),
             Some(error) if error.contains("busy") => std::thread::sleep(BUSY_PAUSE),
+            Some(error) if part == Part::Warmup && error.contains("control socket") => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
             error => bail!(
                 "iperf3: {}: {}",
                 output.status,

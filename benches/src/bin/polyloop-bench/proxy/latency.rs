@@ -4,9 +4,13 @@
 //! Goals: p50 and p99.9 added by polyloop not above those added by the better of HAProxy and nginx.
 //!
 //! Half load is one rate for all: half of what the slowest proxy carries in a closed loop with the same sessions,
-//! measured before the rounds, so that none is pushed beyond its half. What is *added* is the quantile with the proxy
+//! measured before the rounds, so that none is pushed beyond its half. Messages by a plan come one by one and cost the
+//! clients more than in a closed loop; where half load would fill the core of the clients, the rate is lowered until it
+//! does not, with a warning, as the queue before that core would hide what a proxy adds. What is *added* is the quantile with the proxy
 //! less the quantile without it, of the same round. Quantiles do not add up as times do; the difference is what an
 //! operator sees who puts a proxy in.
+
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -38,7 +42,10 @@ pub(crate) fn run(common: Common, question: Latency) -> Result<bool> {
     )?;
     let rate = match question.rate {
         Some(rate) => rate,
-        None => half_load(&mut session, &stage)?,
+        None => {
+            let half = half_load(&mut session, &stage)?;
+            bearable(&mut session, &stage, half)?
+        }
     };
     ensure!(rate > 0.0, "--rate {rate} sends nothing");
     // The way without a proxy is one more subject of each round.
@@ -78,6 +85,26 @@ fn half_load(session: &mut Session<Latency>, stage: &Stage) -> Result<f64> {
     Ok(slowest / 2.0)
 }
 
+/// The rate, lowered until the core of the clients and the server behind has time to spare without a proxy.
+fn bearable(session: &mut Session<Latency>, stage: &Stage, half: f64) -> Result<f64> {
+    let mut rate = half;
+    for _ in 0..RATES_MAX {
+        let cell = measure_direct(session, stage, 0, rate, seconds(CALIBRATION_SECONDS))?;
+        let busy = cell.load_cores + cell.server_cores;
+        if busy <= LOAD_CORE_BUSY_MAX {
+            break;
+        }
+        // What a request costs depends on the rate, so this comes near, and is tried again.
+        rate *= (LOAD_CORE_BUSY_MAX / busy).min(0.95);
+    }
+    if rate < half {
+        session.report.warnings.push(format!(
+            "half load would be {half:.0} requests/s, which the core of the clients cannot bear; {rate:.0} were offered"
+        ));
+    }
+    Ok(rate)
+}
+
 fn open(session: &Session<Latency>, server: &Server) -> Result<Load> {
     let question = &session.report.settings.question;
     session.open(
@@ -95,34 +122,53 @@ fn measure_one(
     rate: f64,
 ) -> Result<Cell> {
     let question = &session.report.settings.question;
-    let planned = |length| Window {
-        pace: Pace::Rate(rate),
-        stop: Stop::After(length),
+    let length = seconds(question.seconds);
+    let Some(proxy) = way else {
+        return measure_direct(session, stage, round, rate, length);
     };
+    let mut pair = stage.start(proxy)?;
     let place = Place {
-        subject: way.map_or(DIRECT, |proxy| proxy.kind.name()),
+        subject: proxy.kind.name(),
         round,
         connections: question.connections,
     };
-    let window = planned(seconds(question.seconds));
-    let warmup = planned(session.common().warmup());
-    let Some(proxy) = way else {
-        let server = stage.start_backend()?;
-        let mut load = open(session, &server)?;
-        load.run(warmup)?;
-        let cell = measure::window(&server, None, &mut load, window, place)?;
-        drop(load);
-        server.stop()?;
-        return Ok(cell);
-    };
-    let mut pair = stage.start(proxy)?;
     let cell = open(session, &pair.proxy).and_then(|mut load| {
-        load.run(warmup)?;
+        load.run(planned(rate, session.common().warmup()))?;
+        let window = planned(rate, length);
         measure::window(&pair.proxy, Some(&pair.backend), &mut load, window, place)
     });
     let cell = pair.explain(cell)?;
     pair.stop()?;
     Ok(cell)
+}
+
+/// A window without a proxy: the server is what otherwise stands behind.
+fn measure_direct(
+    session: &Session<Latency>,
+    stage: &Stage,
+    round: usize,
+    rate: f64,
+    length: Duration,
+) -> Result<Cell> {
+    let server = stage.start_backend()?;
+    let mut load = open(session, &server)?;
+    load.run(planned(rate, session.common().warmup()))?;
+    let place = Place {
+        subject: DIRECT,
+        round,
+        connections: session.report.settings.question.connections,
+    };
+    let cell = measure::window(&server, None, &mut load, planned(rate, length), place)?;
+    drop(load);
+    server.stop()?;
+    Ok(cell)
+}
+
+fn planned(rate: f64, length: Duration) -> Window {
+    Window {
+        pace: Pace::Rate(rate),
+        stop: Stop::After(length),
+    }
 }
 
 fn conclude(mut session: Session<Latency>, stage: &Stage, rate: f64) -> Result<bool> {
@@ -179,6 +225,12 @@ fn added(readings: &[Reading], at: usize) -> Vec<Reading> {
         })
         .collect()
 }
+
+/// Beyond this share of its core the clients wait for themselves.
+const LOAD_CORE_BUSY_MAX: f64 = 0.7;
+
+/// Each one comes nearer; after these the rate is what it is.
+const RATES_MAX: usize = 6;
 
 /// The way without a proxy.
 const DIRECT: &str = "direct";
