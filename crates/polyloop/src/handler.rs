@@ -85,7 +85,8 @@ pub trait Handler: Sized + 'static {
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict;
 
     /// Bytes have been moved from [`Ctx::side`] to the other side, without passing through here: see
-    /// [`Ctx::splice`](crate::Ctx::splice). Called once for each turn in which some were. The default goes on.
+    /// [`Ctx::splice`](crate::Ctx::splice). Called for each move, also for one whose last bytes still wait in a pipe for
+    /// room. The default goes on.
     fn on_spliced(&mut self, cx: &mut Ctx<'_, Self>, bytes: usize) -> Verdict {
         let _ = (cx, bytes);
         Verdict::Continue

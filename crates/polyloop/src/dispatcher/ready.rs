@@ -11,7 +11,7 @@ use crate::handler::{Factory, Handler, Verdict};
 use crate::input::Input;
 use crate::telemetry::{Callback, Phase};
 use crate::token::{Side, Token};
-use polyloop_core::errno::{Blame, IoAction, read_action};
+use polyloop_core::errno::{Blame, IoAction, read_action, write_action};
 use std::io;
 
 /// One dispatch in so many is timed, and the quota looked at: no clock is read per event.
@@ -397,6 +397,14 @@ pub(super) fn copy_of(error: &io::Error) -> io::Error {
 /// The close reason of an error that a socket had kept for us.
 pub(super) fn close_reason(error: &io::Error) -> CloseReason {
     match read_action(error.raw_os_error().unwrap_or(0)) {
+        IoAction::Close(blame) => reason_of(blame, error),
+        IoAction::Done | IoAction::Retry => CloseReason::Os(error.raw_os_error().unwrap_or(0)),
+    }
+}
+
+/// The close reason of an error that a write came to.
+pub(super) fn close_reason_of_write(error: &io::Error) -> CloseReason {
+    match write_action(error.raw_os_error().unwrap_or(0)) {
         IoAction::Close(blame) => reason_of(blame, error),
         IoAction::Done | IoAction::Retry => CloseReason::Os(error.raw_os_error().unwrap_or(0)),
     }

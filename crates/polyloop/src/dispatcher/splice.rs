@@ -87,8 +87,8 @@ enum Drained {
     Empty,
     /// The socket takes no more for now.
     Blocked,
-    /// The socket is broken; the session is gone.
-    Broken,
+    /// The socket is broken, by this error; the session does not know yet.
+    Broken(io::Error),
 }
 
 impl<D: Driver, F: Factory> Dispatcher<D, F> {
@@ -109,22 +109,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 .is_some_and(|to| to.output.is_empty() && !to.flags.has(waits))
     }
 
-    /// Splices from one side to the other until nothing comes, nothing goes, or the turn's share is used up. Returns `false`
-    /// when there is no pipe: then the bytes have to be copied.
+    /// Splices from one side to the other until nothing comes, nothing goes, the handler stops it, or the turn's share is
+    /// used up. Returns `false` when there is no pipe: then the bytes have to be copied.
     pub(super) fn splice_leg(&mut self, key: Key, side: Side) -> bool {
         let mut moved = 0;
-        while moved < SPLICE_BYTES_MAX {
-            let is_readable = self
-                .sessions
-                .get(key)
-                .and_then(|session| session.leg(side))
-                .is_some_and(|leg| leg.is_readable());
-            if !is_readable {
-                break;
-            }
+        while moved < SPLICE_BYTES_MAX && self.is_readable(key, side) && self.can_splice(key, side)
+        {
             let Some(pipe) = self.pipes.take(&mut self.driver) else {
                 self.board.numbers.pipes_refused.add(1);
-                self.tell_spliced(key, side, moved);
                 return false;
             };
             match self.fill_and_drain(key, side, pipe) {
@@ -135,19 +127,18 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if moved >= SPLICE_BYTES_MAX {
             self.board.numbers.budget_bytes.add(1);
         }
-        self.tell_spliced(key, side, moved);
         true
     }
 
-    fn tell_spliced(&mut self, key: Key, side: Side, moved: usize) {
-        if moved > 0 {
-            self.call(key, side, Callback::Data, |handler, cx| {
-                handler.on_spliced(cx, moved)
-            });
-        }
+    fn is_readable(&self, key: Key, side: Side) -> bool {
+        let leg = self.sessions.get(key).and_then(|session| session.leg(side));
+        leg.is_some_and(|leg| leg.is_readable())
     }
 
     /// One move through an empty pipe. Returns how much was taken in, or `None` when there is no more to do now.
+    ///
+    /// The handler is told of whatever was taken in, also where the sink was full or broken, and before the FIN behind it is
+    /// looked at: it counts what the peer has sent, as it does where bytes are copied.
     fn fill_and_drain(&mut self, key: Key, side: Side, mut pipe: Box<D::Pipe>) -> Option<usize> {
         let now_ms = self.hub.now_ms() as u32;
         let (_, stream) = self.sessions.get_mut(key)?.socket_mut(side)?;
@@ -172,30 +163,43 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let session = self.sessions.get_mut(key)?;
         session.state.bytes_in += count as u64;
         session.state.active_ms = now_ms;
-        match self.drain_pipe(key, side.other(), &mut pipe) {
-            Drained::Empty => {
-                self.pipes.put(pipe);
-                Some(count)
-            }
-            Drained::Broken => {
-                self.pipes.drop_pipe(pipe);
-                None
-            }
-            Drained::Blocked => {
-                self.keep_pipe(key, side, pipe);
+        let drained = self.drain_pipe(key, side.other(), &mut pipe);
+        match drained {
+            Drained::Empty => self.pipes.put(pipe),
+            Drained::Blocked => self.keep_pipe(key, side, pipe),
+            Drained::Broken(_) => self.pipes.drop_pipe(pipe),
+        }
+        self.call(key, side, Callback::Data, |handler, cx| {
+            handler.on_spliced(cx, count)
+        });
+        match drained {
+            Drained::Empty => Some(count),
+            Drained::Blocked => None,
+            Drained::Broken(error) => {
+                self.break_sink(key, side.other(), error);
                 None
             }
         }
     }
 
+    /// A socket did not take what was in a pipe for it, and never will.
+    fn break_sink(&mut self, key: Key, side: Side, error: io::Error) {
+        self.break_leg(
+            key,
+            side,
+            super::ready::close_reason_of_write(&error),
+            error,
+        );
+    }
+
     /// Drains a pipe into a side as far as that takes it.
     fn drain_pipe(&mut self, key: Key, side: Side, pipe: &mut D::Pipe) -> Drained {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Drained::Blocked;
+        };
         while D::pipe_len(pipe) > 0 {
-            let Some(session) = self.sessions.get_mut(key) else {
-                return Drained::Broken;
-            };
             let Some((_, stream)) = session.socket_mut(side) else {
-                return Drained::Broken;
+                return Drained::Blocked;
             };
             let drained = self.driver.drain_pipe(pipe, stream);
             self.board.numbers.writes.add(1);
@@ -211,10 +215,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 Err(error) => match write_action(error.raw_os_error().unwrap_or(0)) {
                     IoAction::Done => return Drained::Blocked,
                     IoAction::Retry => {}
-                    IoAction::Close(blame) => {
-                        self.break_leg(key, side, super::ready::reason_of(blame, &error), error);
-                        return Drained::Broken;
-                    }
+                    IoAction::Close(_) => return Drained::Broken(error),
                 },
             }
         }
@@ -264,8 +265,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 }
                 true
             }
-            Drained::Broken => {
+            Drained::Broken(error) => {
                 self.pipes.drop_pipe(pipe);
+                self.break_sink(key, side, error);
                 false
             }
             Drained::Blocked => {
