@@ -12,10 +12,12 @@
 //!
 //! Deliberately absent: TLS. The check sends a fixed hello and reads whether a server hello begins.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use polyloop::{Ctx, Dial, Handler, Input, Side, TimerKey, Verdict};
+use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::health::{Outcome, Schedule};
 use crate::proxy_protocol;
@@ -187,7 +189,27 @@ impl Checker {
         Verdict::Continue
     }
 
-    /// The backend finished, or could not be had, or broke off.
+    /// The backend could not be had. Where that is for want of something on this host, it says nothing about the backend: the
+    /// next check is as good.
+    pub fn connect_failed<H: Handler>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        error: &io::Error,
+    ) -> Verdict {
+        let errno = error.raw_os_error().unwrap_or(0);
+        let is_backends_fault = errno == 0 || connect_action(errno) == ConnectAction::TryAnother;
+        if is_backends_fault || !self.is_under_way {
+            return self.failed(cx);
+        }
+        if let Some(timer) = self.timer.take() {
+            cx.cancel_timer(timer);
+        }
+        let (schedule, seed) = self.schedule();
+        let next_ms = schedule.next_check_at(self.planned_ms, seed);
+        self.plan(cx, next_ms)
+    }
+
+    /// The backend finished, or broke off.
     pub fn failed<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         if self.is_under_way {
             self.finish(cx, Outcome::Failed)

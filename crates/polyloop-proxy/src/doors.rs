@@ -44,6 +44,8 @@ pub(crate) struct Passes {
     is_counted: bool,
     /// By the listener's sources, and by those of the process.
     tickets: [Option<Ticket>; 2],
+    /// The shards that the tickets are from: whoever gives them back need not know the client any more.
+    shards: [u8; 2],
 }
 
 impl Doors {
@@ -90,11 +92,14 @@ impl Doors {
         }
         passes.is_counted = true;
         let source = client.map(SourceKey::new);
+        let shard_of =
+            |door: &Door| source.map_or(0, |source| source.shard(door.seed, SHARDS) as u8);
+        passes.shards = [shard_of(own), shard_of(&self.all)];
         let admitted = own
-            .admit_source(source, now_ns)
+            .admit_source(source, passes.shards[0], now_ns)
             .and_then(|ticket| {
                 passes.tickets[0] = ticket;
-                self.all.admit_source(source, now_ns)
+                self.all.admit_source(source, passes.shards[1], now_ns)
             })
             .and_then(|ticket| {
                 passes.tickets[1] = ticket;
@@ -108,25 +113,27 @@ impl Doors {
         match admitted {
             Ok(()) => Ok(passes),
             Err(cause) => {
-                own.give_back(source, passes.tickets[0].take(), Sources::withdraw);
-                self.all
-                    .give_back(source, passes.tickets[1].take(), Sources::withdraw);
+                let Passes {
+                    tickets, shards, ..
+                } = passes;
+                own.give_back(shards[0], tickets[0], Sources::withdraw);
+                self.all.give_back(shards[1], tickets[1], Sources::withdraw);
                 own.live.fetch_sub(1, Relaxed);
                 Err(cause)
             }
         }
     }
 
-    /// A session has ended.
-    pub(crate) fn release(&self, listener: usize, client: Option<IpAddr>, passes: &mut Passes) {
+    /// A session has ended. Nothing is given back twice.
+    pub(crate) fn release(&self, listener: usize, passes: &mut Passes) {
         let Passes {
             is_counted,
             tickets,
+            shards,
         } = std::mem::take(passes);
         let own = &self.listeners[listener];
-        let source = client.map(SourceKey::new);
-        own.give_back(source, tickets[0], Sources::release);
-        self.all.give_back(source, tickets[1], Sources::release);
+        own.give_back(shards[0], tickets[0], Sources::release);
+        self.all.give_back(shards[1], tickets[1], Sources::release);
         if is_counted {
             own.live.fetch_sub(1, Relaxed);
         }
@@ -183,13 +190,13 @@ impl Door {
     fn admit_source(
         &self,
         source: Option<SourceKey>,
+        shard: u8,
         now_ns: u64,
     ) -> Result<Option<Ticket>, Cause> {
         let (Some(shards), Some(source)) = (&self.sources, source) else {
             return Ok(None);
         };
-        let shard = source.shard(self.seed, SHARDS);
-        match lock(&shards[shard]).admit(source, now_ns) {
+        match lock(&shards[usize::from(shard)]).admit(source, now_ns) {
             Admission::Admitted(ticket) | Admission::Uncounted(ticket) => Ok(Some(ticket)),
             Admission::TooMany | Admission::TableFull => Err(Cause::SourceFull),
             Admission::TooFast { .. } => Err(Cause::SourceRateExceeded),
@@ -198,13 +205,12 @@ impl Door {
 
     fn give_back(
         &self,
-        source: Option<SourceKey>,
+        shard: u8,
         ticket: Option<Ticket>,
         back: impl FnOnce(&mut Sources, Ticket),
     ) {
-        if let (Some(shards), Some(source), Some(ticket)) = (&self.sources, source, ticket) {
-            let shard = source.shard(self.seed, SHARDS);
-            back(&mut lock(&shards[shard]), ticket);
+        if let (Some(shards), Some(ticket)) = (&self.sources, ticket) {
+            back(&mut lock(&shards[usize::from(shard)]), ticket);
         }
     }
 }
@@ -257,10 +263,9 @@ mod tests {
             doors.admit(0, other, 9_000_000_000).err(),
             Some(Cause::ListenerFull)
         );
-        for (at, passed) in passes.iter_mut().enumerate() {
-            let client = if at < 3 { one } else { other };
+        for passed in &mut passes {
             match passed {
-                Ok(passed) => doors.release(0, client, passed),
+                Ok(passed) => doors.release(0, passed),
                 Err(cause) => panic!("{cause:?}"),
             }
         }

@@ -21,19 +21,17 @@
 //! The methods take the context of any handler, so that a server with other kinds of connection can put a session into an
 //! enum; [`Session`] is a handler of its own as well.
 
+mod choosing;
 mod ending;
 mod entering;
 mod handler;
 
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use polyloop::{
-    ConnRef, Ctx, Dial, Handler, Input, KeepAlive, PeerAddr, Remote, Side, TimerKey, Verdict,
-    Vigilance,
+    ConnRef, Ctx, Handler, Input, KeepAlive, PeerAddr, Side, TimerKey, Verdict, Vigilance,
 };
-use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::balance::Tried;
 use crate::doors::Passes;
@@ -44,7 +42,7 @@ use crate::relay::{Advice, AfterFin, Relay};
 use crate::settings::{
     DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice,
 };
-use crate::site::{LoopSite, NoPlace, Taken};
+use crate::site::LoopSite;
 use crate::termination::{Cause, Leg};
 use crate::tls_hello::HelloReader;
 
@@ -115,12 +113,31 @@ struct Extra {
     watch: Option<TimerKey>,
     /// When it will be closed because the server drains.
     drain: Option<TimerKey>,
+    /// When it looks for a place once more, or asks a backend once more.
+    again: Option<TimerKey>,
     /// When the connection under way was asked for.
     asked_ns: u64,
     /// What each direction owes to its byte rate, and the timer that lets it go on.
     paces: [Pace; 2],
     resumes: [Option<TimerKey>; 2],
+    /// Ports of a range that were in use, for the attempt under way.
+    ports_tried: u8,
+    /// How often its end has waited for a quiet moment.
+    postponed: u8,
+    /// Whether it tries a backend out after an ejection.
+    is_trial: bool,
+    /// Whether its backend was up since it has been there.
+    was_up: bool,
 }
+
+/// A session on which nothing moved for so long is at rest: ending it cuts nothing off.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How often the end of a busy session waits for a quiet moment, [`QUIET`] each: five seconds in all.
+const POSTPONED_MAX: u8 = 25;
+
+/// Byte rates below this are kept by copying: one move through a pipe may be half a megabyte, a burst of its own.
+const SPLICED_RATE_MIN: u64 = 8 * 1024 * 1024;
 
 /// How often a session looks whether its backend is down, where sessions are closed then.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -184,7 +201,7 @@ impl Session {
             .sessions
             .add(1);
         if let Some(lifetime) = timeouts.lifetime {
-            let jittered = jittered(lifetime, timeouts.lifetime_jitter_percent, cx.now_ns());
+            let jittered = jittered(lifetime, timeouts.lifetime_jitter_percent, home.draw());
             let timer = cx.set_timer(jittered);
             self.extra().lifetime = timer;
         }
@@ -248,97 +265,6 @@ impl Session {
         self.choose(cx)
     }
 
-    /// Takes a place at a backend and connects to it, or waits for one, or gives up.
-    fn choose<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
-        // Nothing is read until there is somebody to give it to.
-        cx.pause(Side::Front);
-        let tried = self.extra.as_ref().map_or_else(Tried::new, |e| e.tried);
-        let source = self.client(cx.peer()).ip();
-        let mut is_queued = false;
-        loop {
-            let now_ms = cx.now_ns() / 1_000_000;
-            match self
-                .home
-                .take_place(usize::from(self.group), source, &tried, now_ms)
-            {
-                Ok(taken) => {
-                    self.leave_queue();
-                    return self.connect(cx, &taken);
-                }
-                Err(NoPlace::Full) if is_queued => return Verdict::Continue,
-                Err(NoPlace::Full) => {
-                    let group = self.group();
-                    let max = group.queue_max as usize;
-                    let queue = &self.home.site.groups[usize::from(self.group)];
-                    let has_waited = self.phase == Phase::Queue;
-                    if max == 0 || !queue.queue_up(cx.this(), has_waited, max) {
-                        return self.refuse(Cause::QueueFull);
-                    }
-                    self.extra().queued_as = Some(cx.this());
-                    if !has_waited {
-                        self.board().queued.add(1);
-                        let timeout = self.listener().timeouts.queue;
-                        self.enter(cx, Phase::Queue, Some(timeout));
-                    }
-                    is_queued = true;
-                }
-                Err(NoPlace::NoneUsable) => {
-                    // Where all were tried, the last failure is the reason.
-                    let cause = self.cause.take().unwrap_or(Cause::NoBackend);
-                    return self.refuse(cause);
-                }
-            }
-        }
-    }
-
-    /// Waits no longer. If it has been called meanwhile, the call is for the next.
-    fn leave_queue(&mut self) {
-        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
-            return;
-        };
-        let group = usize::from(self.group);
-        if !self.home.site.groups[group].leave_queue(this) {
-            self.home.site.wake_next(group);
-        }
-    }
-
-    fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
-        self.backend = taken.backend as u16;
-        let dial = self.dial(cx.peer(), &taken.place);
-        self.extra_asked(cx.now_ns());
-        let timeout = self.listener().timeouts.connect;
-        self.enter(cx, Phase::Connecting, Some(timeout));
-        if !cx.connect(dial) {
-            debug_assert!(false, "a session connects when it has no back side");
-            return self.refuse(Cause::ConnectMisconfigured);
-        }
-        Verdict::Continue
-    }
-
-    /// Remembers when the attempt began, where it is not the first moment of the session.
-    fn extra_asked(&mut self, now_ns: u64) {
-        if now_ns != self.opened_ns {
-            self.extra().asked_ns = now_ns;
-        }
-    }
-
-    fn dial(&self, peer: PeerAddr, place: &Remote) -> Dial {
-        let listener = self.listener();
-        let group = self.group();
-        let mut dial = Dial::to(place.clone());
-        let Remote::Tcp(addr) = place else {
-            return dial;
-        };
-        dial.vigilance = vigilance(listener);
-        if group.transparent {
-            dial.from = self.client(peer).socket_addr();
-            dial.is_transparent = dial.from.is_some();
-        } else {
-            dial.from = self.home.source_for(group, addr);
-        }
-        dial
-    }
-
     /// The backend has answered.
     pub fn connected<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let now_ns = cx.now_ns();
@@ -355,12 +281,14 @@ impl Session {
             .connect_time
             .record_shared(now_ns.saturating_sub(asked_ns));
         self.cause = None;
-        let listener = self.listener();
-        let (policy, first_byte) = (listener.splice, listener.timeouts.first_byte);
-        self.write_header(cx);
-        let timeout = first_byte.filter(|_| self.relay.bytes(Side::Front) == 0);
+        self.end_trial();
+        if !self.write_header(cx) {
+            self.backend_board().connect_local.add(1);
+            return self.refuse(Cause::ConnectMisconfigured);
+        }
+        let timeout = self.first_byte_left(now_ns);
         self.enter(cx, Phase::Relay, timeout);
-        if policy == Splice::Always {
+        if self.splice_policy() == Splice::Always {
             for side in Side::ALL {
                 cx.splice(side, true);
             }
@@ -373,29 +301,58 @@ impl Session {
         Verdict::Continue
     }
 
-    /// Ends the session if its backend went down meanwhile.
+    /// How long the client may still take until its first byte; `None` if there is no limit, or it has said something to get
+    /// here.
+    fn first_byte_left(&self, now_ns: u64) -> Option<Duration> {
+        let listener = self.listener();
+        let has_spoken = listener.connect_when == crate::settings::ConnectWhen::FirstBytes
+            || !listener.routing.routes.is_empty();
+        let limit = listener.timeouts.first_byte.filter(|_| !has_spoken)?;
+        let since = Duration::from_nanos(now_ns.saturating_sub(self.opened_ns));
+        Some(limit.saturating_sub(since))
+    }
+
+    /// What the listener says about splicing, unless its byte rate is too low for it.
+    fn splice_policy(&self) -> Splice {
+        let listener = self.listener();
+        match listener.bytes_per_second_max {
+            Some(rate) if rate < SPLICED_RATE_MIN => Splice::Off,
+            _ => listener.splice,
+        }
+    }
+
+    /// Ends the session if its backend went down meanwhile. One that was given a backend although that was down, as a group
+    /// that fails open does, stays until the backend has been up. An ejection is no reason: it says that other sessions
+    /// failed, and this one works.
     fn watch_backend<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let now_ms = cx.now_ns() / 1_000_000;
         let backends = &self.home.site.groups[usize::from(self.group)].backends;
-        let cause = match backends[usize::from(self.backend)]
+        let state = backends[usize::from(self.backend)]
             .published()
-            .state(now_ms)
-        {
-            State::Up | State::Drain => {
-                self.extra().watch = cx.set_timer(WATCH_INTERVAL);
-                return Verdict::Continue;
+            .state(now_ms);
+        let is_down = match state {
+            State::Up => {
+                self.extra().was_up = true;
+                false
             }
-            State::CheckedDown | State::Ejected | State::Down => Cause::BackendDown,
+            State::Drain | State::Ejected => false,
+            State::CheckedDown => self.extra().was_up,
+            State::Down => true,
         };
+        if !is_down {
+            self.extra().watch = cx.set_timer(WATCH_INTERVAL);
+            return Verdict::Continue;
+        }
         // A reset: nobody knows what the backend did not say any more.
-        self.cause = Some(cause);
+        self.cause = Some(Cause::BackendDown);
         Verdict::Abort
     }
 
-    /// Tells the backend who the client is, where it wants to know.
-    fn write_header<H: Handler>(&self, cx: &mut Ctx<'_, H>) {
+    /// Tells the backend who the client is, where it wants to know. `false` if there is no room for all that was to be told,
+    /// which the settings' check excludes: a backend that expects a header must not get payload in its place.
+    fn write_header<H: Handler>(&self, cx: &mut Ctx<'_, H>) -> bool {
         let Some(send) = &self.group().send_proxy else {
-            return;
+            return true;
         };
         let extra = self.extra.as_ref();
         let source = self.client(cx.peer());
@@ -408,6 +365,7 @@ impl Session {
                 let mut line = [0; V1_BYTES_MAX];
                 let len = proxy_protocol::write_v1(&mut line, source, dest);
                 let _ = cx.write_to(Side::Back, &line[..len]);
+                true
             }
             SendProxy::V2 { tlvs, checksum } => {
                 let id = self.opened_ns.to_be_bytes();
@@ -418,11 +376,11 @@ impl Session {
                 } else {
                     Checksum::Omit
                 };
-                // What does not fit was refused with the settings; a name from a hello is at most 255 bytes.
                 let written = proxy_protocol::write_v2(&mut block, source, dest, &values, checksum);
                 if let Ok(len) = written {
                     let _ = cx.write_to(Side::Back, &block[..len]);
                 }
+                written.is_ok()
             }
         }
     }
@@ -443,39 +401,6 @@ impl Session {
                 Some(Tlv { kind, value })
             })
             .collect()
-    }
-
-    /// The backend could not be had.
-    pub fn connect_failed<H: Handler>(
-        &mut self,
-        cx: &mut Ctx<'_, H>,
-        error: &io::Error,
-    ) -> Verdict {
-        let errno = error.raw_os_error().unwrap_or(0);
-        let is_backends_fault =
-            matches!(connect_action(errno), ConnectAction::TryAnother) || errno == 0;
-        let board = self.backend_board();
-        if is_backends_fault {
-            board.connect_refused.add(1);
-            self.report_failure(cx.now_ns());
-        } else {
-            board.connect_local.add(1);
-        }
-        self.try_next(cx, Cause::of_connect_errno(errno))
-    }
-
-    /// Gives the place back and tries another backend, if there are tries left.
-    fn try_next<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
-        let (group, failed) = (usize::from(self.group), usize::from(self.backend));
-        self.give_place_back();
-        self.cause = Some(cause);
-        if u32::from(self.tries) >= self.group().retries {
-            return self.refuse(cause);
-        }
-        self.tries += 1;
-        self.home.backend_board(group, failed).retried.add(1);
-        self.extra().tried.insert(failed);
-        self.choose(cx)
     }
 
     /// Bytes have arrived.
@@ -504,10 +429,10 @@ impl Session {
             self.report_success(cx.now_ns());
         }
         self.count(side, bytes.len());
-        if self.timer.is_some() {
+        if side == Side::Front && self.timer.is_some() {
             self.stop_timer(cx);
         }
-        let policy = self.listener().splice;
+        let policy = self.splice_policy();
         if self.relay.handle_copied(side, bytes.len(), policy) == Advice::Splice {
             cx.splice(side, true);
             self.board().spliced.add(1);
@@ -518,9 +443,18 @@ impl Session {
     /// Stops reading a side that has moved more than its byte rate allows, until it has not.
     #[inline]
     fn keep_pace<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
+        if self.home.site.listeners[usize::from(self.listener)]
+            .byte_rate
+            .is_none()
+        {
+            return Verdict::Continue;
+        }
+        self.keep_rate(cx, bytes)
+    }
+
+    fn keep_rate<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
         let home = Rc::clone(&self.home);
-        let listener = &home.site.listeners[usize::from(self.listener)];
-        let Some(rate) = &listener.byte_rate else {
+        let Some(rate) = &home.site.listeners[usize::from(self.listener)].byte_rate else {
             return Verdict::Continue;
         };
         let (side, now_ns) = (cx.side(), cx.now_ns());
@@ -537,11 +471,14 @@ impl Session {
     /// Bytes have passed by themselves.
     pub fn spliced<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
         let side = cx.side();
+        if side == Side::Back && self.relay.bytes(side) == 0 {
+            self.report_success(cx.now_ns());
+        }
         self.count(side, bytes);
-        if self.timer.is_some() {
+        if side == Side::Front && self.timer.is_some() {
             self.stop_timer(cx);
         }
-        let policy = self.listener().splice;
+        let policy = self.splice_policy();
         if self.relay.handle_spliced(side, bytes, policy) == Advice::Copy {
             cx.splice(side, false);
         }
@@ -565,6 +502,10 @@ impl Session {
             // Only the client can, and before anything was done for it.
             self.phase = Phase::Ending;
             return Verdict::Close;
+        }
+        if side == Side::Front {
+            // It has nothing to say, and has said so.
+            self.stop_timer(cx);
         }
         cx.finish(side.other());
         match self.relay.handle_finished(side) {
@@ -592,6 +533,8 @@ impl Session {
         for side in Side::ALL {
             if extra.resumes[side.index()] == Some(timer) {
                 extra.resumes[side.index()] = None;
+                // That nothing moved was our doing.
+                cx.touch();
                 cx.resume(side);
                 return Verdict::Continue;
             }
@@ -599,12 +542,36 @@ impl Session {
         if extra.watch == Some(timer) {
             return self.watch_backend(cx);
         }
-        self.cause = Some(if extra.lifetime == Some(timer) {
-            Cause::LifetimeReached
-        } else {
-            Cause::Drained
-        });
-        self.end_politely()
+        if extra.again == Some(timer) {
+            extra.again = None;
+            return self.try_again(cx);
+        }
+        if extra.lifetime == Some(timer) {
+            extra.lifetime = None;
+            return self.end_when_quiet(cx, Cause::LifetimeReached);
+        }
+        self.end_when_quiet(cx, Cause::Drained)
+    }
+
+    /// Ends a session that did nothing wrong, at a moment when nothing moves, so that its FIN cuts nothing off. One that never
+    /// rests is reset in the end, so that nobody takes a part for the whole.
+    fn end_when_quiet<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
+        if self.phase != Phase::Relay || cx.idle_time() >= QUIET {
+            self.cause = Some(cause);
+            return self.end_politely();
+        }
+        let extra = self.extra();
+        if extra.postponed >= POSTPONED_MAX {
+            self.cause = Some(cause);
+            return Verdict::Abort;
+        }
+        extra.postponed += 1;
+        let timer = cx.set_timer(QUIET);
+        match cause {
+            Cause::LifetimeReached => self.extra().lifetime = timer,
+            _ => self.extra().drain = timer,
+        }
+        Verdict::Continue
     }
 
     fn phase_timed_out<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
@@ -634,24 +601,6 @@ impl Session {
         }
     }
 
-    /// A place may be free.
-    pub fn note<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, note: Note) -> Verdict {
-        match (note, self.phase) {
-            (Note::Turn, Phase::Queue) => {
-                // Whoever called has taken it out of the queue.
-                if let Some(extra) = &mut self.extra {
-                    extra.queued_as = None;
-                }
-                self.choose(cx)
-            }
-            (Note::Turn, _) => {
-                // It has gone on without; the turn is the next one's.
-                self.home.site.wake_next(usize::from(self.group));
-                Verdict::Continue
-            }
-        }
-    }
-
     /// The server drains.
     pub fn drain<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         match self.phase {
@@ -663,8 +612,9 @@ impl Session {
             Phase::Connecting | Phase::Relay | Phase::Ending => {}
         }
         if self.home.site.settings.drain_close == DrainClose::Spread {
-            let window = self.home.site.drain_window();
-            let timer = cx.set_timer(jittered(window, 100, cx.now_ns()));
+            // The rest of the window is for those that wait for a quiet moment.
+            let window = self.home.site.drain_window() / 5 * 4;
+            let timer = cx.set_timer(jittered(window, 100, self.home.draw()));
             self.extra().drain = timer;
         }
         Verdict::Continue
@@ -693,6 +643,9 @@ impl Session {
 
     fn enter<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, phase: Phase, timeout: Option<Duration>) {
         self.stop_timer(cx);
+        if let Some(again) = self.extra.as_mut().and_then(|extra| extra.again.take()) {
+            cx.cancel_timer(again);
+        }
         self.phase = phase;
         self.timer = timeout.and_then(|timeout| cx.set_timer(timeout));
     }
@@ -715,7 +668,27 @@ impl Session {
         self.home.report_success(group, backend, now_ns / 1_000_000);
     }
 
+    /// Others may use the backend that it tried out.
+    fn end_trial(&mut self) {
+        if let Some(extra) = &mut self.extra
+            && std::mem::take(&mut extra.is_trial)
+        {
+            let backends = &self.home.site.groups[usize::from(self.group)].backends;
+            backends[usize::from(self.backend)].end_trial();
+        }
+    }
+
+    /// Gives everything back that others may wait for. Doing it twice does nothing.
+    fn let_go(&mut self) {
+        self.leave_queue();
+        let listener = usize::from(self.listener);
+        let mut passes = std::mem::take(&mut self.passes);
+        self.home.site.doors.release(listener, &mut passes);
+        self.give_place_back();
+    }
+
     fn give_place_back(&mut self) {
+        self.end_trial();
         if self.backend != NO_BACKEND {
             let backend = usize::from(std::mem::replace(&mut self.backend, NO_BACKEND));
             self.home.give_place_back(usize::from(self.group), backend);
@@ -730,6 +703,13 @@ impl Session {
     fn backend_board(&self) -> &crate::site::BackendBoard {
         self.home
             .backend_board(usize::from(self.group), usize::from(self.backend))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // One that panicked was not told of its end.
+        self.let_go();
     }
 }
 

@@ -14,13 +14,15 @@
 //!
 //! Deliberately absent: sockets, and the session's phases ([`session`](crate::session)).
 
+mod queue;
+mod scene;
+
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -29,17 +31,19 @@ use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
-use crate::balance::{Candidate, Picker, SourceTable, Tried, Weight, identity};
+use crate::balance::random::SplitMix64;
+use crate::balance::{Picker, SourceTable, Tried, Weight, identity};
 use crate::doors::Doors;
 use crate::health::{
-    Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
-    group_mode, may_eject,
+    Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State, may_eject,
 };
 use crate::limits::ByteRate;
 use crate::record::Sampler;
 use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
 use crate::termination::Termination;
 use crate::tls_hello::Hello;
+pub(crate) use queue::{Joins, LOOK_INTERVAL_MS, Queue};
+use scene::{Offer, Scene};
 
 /// What the loops share. See the module's documentation.
 pub struct Site {
@@ -67,8 +71,8 @@ type RecordSink = Box<dyn Fn(&str) + Send + Sync>;
 /// Tells the operator of a change of a backend's health: group, backend, change.
 type Teller = Box<dyn Fn(&str, &str, Change) + Send + Sync>;
 
-/// Tells a waiting session that it is its turn.
-type Waker = Box<dyn Fn(ConnRef) + Send + Sync>;
+/// Tells a waiting session that it is its turn; `false` if it cannot be told now.
+type Waker = Box<dyn Fn(ConnRef) -> bool + Send + Sync>;
 
 /// A group of backends.
 pub struct Group {
@@ -77,18 +81,23 @@ pub struct Group {
     weights: Vec<Weight>,
     slow_start_ms: u64,
     table: Option<SourceTable>,
+    /// Whether any of its backends is a backup.
+    has_backups: bool,
     /// Sessions that wait for a place, over all loops.
-    waiting: AtomicUsize,
-    queue: Mutex<VecDeque<ConnRef>>,
+    pub(crate) queue: Queue,
 }
 
 /// A backend, as all loops see it.
 pub struct Backend {
     /// Where it is now.
     place: RwLock<Vec<Remote>>,
+    /// Whether it is anywhere.
+    has_place: AtomicBool,
     /// Sessions that have a place, or are on their way to one.
     taken: AtomicU64,
     taken_max: u64,
+    /// Whether a session tries it out after an ejection.
+    is_tried_out: AtomicBool,
     /// What is known of it; changed rarely, by checks, failures and operators.
     health: Mutex<Health>,
     /// The same as a word that every choice reads: [`Published`].
@@ -225,8 +234,9 @@ impl Site {
         self.loops
     }
 
-    /// Sets how waiting sessions are told that it is their turn; the second call changes nothing.
-    pub fn set_waker(&self, waker: impl Fn(ConnRef) + Send + Sync + 'static) {
+    /// Sets how waiting sessions are told that it is their turn. It answers whether they could be: if not, they are called
+    /// again later. The second call changes nothing.
+    pub fn set_waker(&self, waker: impl Fn(ConnRef) -> bool + Send + Sync + 'static) {
         let _ = self.waker.set(Box::new(waker));
     }
 
@@ -291,15 +301,9 @@ impl Site {
 
     /// Whoever waits longest for a place in a group may try now.
     pub fn wake_next(&self, group: usize) {
-        let group = &self.groups[group];
-        if group.waiting.load(SeqCst) == 0 {
-            return;
-        }
-        let next = group.lock_queue().pop_front();
-        if let (Some(next), Some(waker)) = (next, self.waker.get()) {
-            group.waiting.fetch_sub(1, SeqCst);
-            waker(next);
-        }
+        self.groups[group]
+            .queue
+            .call_next(|next| self.waker.get().is_some_and(|waker| waker(next)));
     }
 }
 
@@ -310,13 +314,19 @@ impl Site {
         self.doors.live(listener)
     }
 
-    /// Tells the operator of a change of health.
+    /// Tells the operator of a change of health, and those who wait of a backend that can be used again.
     pub fn tell(&self, group: usize, backend: usize, change: Option<Change>) {
-        let (Some(change), Some(teller)) = (change, self.teller.get()) else {
+        let Some(change) = change else {
             return;
         };
-        let settings = &self.settings.groups[group];
-        teller(&settings.name, &settings.backends[backend].name, change);
+        if change.to == State::Up {
+            // Who takes a place calls the next.
+            self.wake_next(group);
+        }
+        if let Some(teller) = self.teller.get() {
+            let settings = &self.settings.groups[group];
+            teller(&settings.name, &settings.backends[backend].name, change);
+        }
     }
 
     /// Sets how the operator is told of changes of health (group, backend, change); the second call changes nothing.
@@ -357,9 +367,11 @@ impl Group {
                 };
                 let health = Health::new(&policy);
                 Backend {
+                    has_place: AtomicBool::new(!place.is_empty()),
                     place: RwLock::new(place),
                     taken: AtomicU64::new(0),
                     taken_max: backend.connections_max.map_or(u64::MAX, u64::from),
+                    is_tried_out: AtomicBool::new(false),
                     published: AtomicU64::new(health.published(0).pack()),
                     health: Mutex::new(health),
                     changes: Changes::default(),
@@ -379,50 +391,15 @@ impl Group {
             weights,
             slow_start_ms,
             table,
-            waiting: AtomicUsize::new(0),
-            queue: Mutex::new(VecDeque::new()),
+            has_backups: settings.backends.iter().any(|backend| backend.backup),
+            queue: Queue::default(),
         }
     }
 
     /// Sessions that wait for a place.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Relaxed)
-    }
-
-    /// Puts a session at the end of the queue, unless `max` wait already.
-    ///
-    /// Whoever gives a place back looks at the queue after that, and who queues looks at the places after this: one of the
-    /// two sees the other, so the caller must try once more when this says `true`.
-    #[must_use]
-    pub(crate) fn queue_up(&self, who: ConnRef, has_waited: bool, max: usize) -> bool {
-        let mut queue = self.lock_queue();
-        if queue.len() >= max && !has_waited {
-            return false;
-        }
-        if has_waited {
-            queue.push_front(who);
-        } else {
-            queue.push_back(who);
-        }
-        self.waiting.fetch_add(1, SeqCst);
-        true
-    }
-
-    /// Takes a session out of the queue; whether it was there.
-    pub(crate) fn leave_queue(&self, who: ConnRef) -> bool {
-        let mut queue = self.lock_queue();
-        let Some(at) = queue.iter().position(|waiting| *waiting == who) else {
-            return false;
-        };
-        queue.remove(at);
-        self.waiting.fetch_sub(1, SeqCst);
-        true
-    }
-
-    fn lock_queue(&self) -> std::sync::MutexGuard<'_, VecDeque<ConnRef>> {
-        // Nothing in here panics with the lock held.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.waiting()
     }
 }
 
@@ -481,6 +458,7 @@ impl Backend {
 
     /// Moves it.
     pub fn set_places(&self, places: Vec<Remote>) {
+        self.has_place.store(!places.is_empty(), Relaxed);
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
@@ -505,8 +483,19 @@ impl Backend {
             .is_ok()
     }
 
+    /// Sequentially consistent, as whoever joins a queue looks at this after that: see [`Queue`].
     fn is_full(&self) -> bool {
-        self.taken() >= self.taken_max
+        self.taken.load(SeqCst) >= self.taken_max
+    }
+
+    /// Whether it has an address to connect to.
+    fn has_place(&self) -> bool {
+        self.has_place.load(Relaxed)
+    }
+
+    /// The session that tried it out has got through, or has gone.
+    pub(crate) fn end_trial(&self) {
+        self.is_tried_out.store(false, SeqCst);
     }
 
     fn give_back(&self) {
@@ -532,6 +521,7 @@ pub struct LoopSite {
     pub index: usize,
     pickers: RefCell<Vec<Picker>>,
     turn: Cell<usize>,
+    random: RefCell<SplitMix64>,
     scratch: RefCell<Vec<u8>>,
     sampler: RefCell<Sampler>,
     line: RefCell<String>,
@@ -542,6 +532,8 @@ pub struct LoopSite {
 pub(crate) struct Taken {
     pub(crate) backend: usize,
     pub(crate) place: Remote,
+    /// Whether it is the one session that tries the backend out after an ejection.
+    pub(crate) is_trial: bool,
 }
 
 /// Why no place could be taken.
@@ -579,6 +571,7 @@ impl LoopSite {
             index,
             pickers: RefCell::new(pickers),
             turn: Cell::new(index),
+            random: RefCell::new(SplitMix64::new(seed ^ (index as u64) << 32)),
             scratch: RefCell::new(Vec::new()),
             sampler: RefCell::new(Sampler::new(
                 NonZeroU32::new(site.settings.access_log.sample_every).unwrap_or(NonZeroU32::MIN),
@@ -606,26 +599,17 @@ impl LoopSite {
         tried: &Tried,
         now_ms: u64,
     ) -> Result<Taken, NoPlace> {
-        let fails_open = self.site.settings.groups[group].fail_open;
         let group_site = &self.site.groups[group];
         let backends = &group_site.backends;
-        let mode = group_mode(backends.iter().map(Backend::published), now_ms, fails_open);
+        let scene = Scene::new(&self.site, group, tried, now_ms);
         let is_full = Cell::new(false);
-        let candidate = |index: usize| {
-            let backend = &backends[index];
-            let published = backend.published();
-            if !published.usable(now_ms, mode) {
-                return None;
-            }
-            if backend.is_full() {
+        let candidate = |index: usize| match scene.offer(index) {
+            Offer::Usable(candidate) => Some(candidate),
+            Offer::Full => {
                 is_full.set(true);
-                return None;
+                None
             }
-            let weight = group_site.weights[index].weight;
-            Some(Candidate {
-                live: backend.taken(),
-                weight_now: published.weight_now(weight, now_ms, group_site.slow_start_ms),
-            })
+            Offer::Unusable => None,
         };
         let mut unplaced = *tried;
         let pickers = &mut *self.pickers.borrow_mut();
@@ -640,20 +624,50 @@ impl LoopSite {
                 unplaced.insert(index);
                 continue;
             };
+            let is_trial = scene.is_on_trial(index);
+            if is_trial && backends[index].is_tried_out.swap(true, SeqCst) && scene.has_others {
+                // Somebody on another loop was quicker to try it out.
+                unplaced.insert(index);
+                continue;
+            }
             if backends[index].take() {
                 self.backend_board(group, index).chosen.add(1);
                 return Ok(Taken {
                     backend: index,
                     place,
+                    is_trial,
                 });
             }
             is_full.set(true);
+            if is_trial {
+                backends[index].end_trial();
+            }
         }
         Err(if is_full.get() {
             NoPlace::Full
         } else {
             NoPlace::NoneUsable
         })
+    }
+
+    /// Whether a session could take a place now: whether calling one that waits is worth it.
+    pub(crate) fn has_place(&self, group: usize, now_ms: u64) -> bool {
+        let nobody = Tried::new();
+        let scene = Scene::new(&self.site, group, &nobody, now_ms);
+        (0..self.site.groups[group].backends.len())
+            .any(|index| matches!(scene.offer(index), Offer::Usable(_)))
+    }
+
+    /// Lets the next in a group's queue try, if there is a place for it.
+    pub(crate) fn pass_turn_on(&self, group: usize, now_ms: u64) {
+        if self.site.groups[group].queue.waiting() > 0 && self.has_place(group, now_ms) {
+            self.site.wake_next(group);
+        }
+    }
+
+    /// A number that looks random, another each time.
+    pub(crate) fn draw(&self) -> u64 {
+        self.random.borrow_mut().draw()
     }
 
     /// A session could not be connected, or was reset before the backend's first byte.

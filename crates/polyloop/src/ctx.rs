@@ -205,6 +205,19 @@ impl<H: Handler> Ctx<'_, H> {
         self.hub.arm_deadline(self.key, self.state);
     }
 
+    /// How long no byte has moved on this session, on either side, in whole milliseconds. A [`touch`](Self::touch) counts as a
+    /// byte.
+    #[must_use]
+    pub const fn idle_time(&self) -> Duration {
+        let idle_ms = (self.hub.now_ms() as u32).wrapping_sub(self.state.active_ms);
+        Duration::from_millis(idle_ms as u64)
+    }
+
+    /// Begins the idle time anew, as if a byte had moved: for a handler that has kept the session waiting itself.
+    pub const fn touch(&mut self) {
+        self.state.active_ms = self.hub.now_ms() as u32;
+    }
+
     /// Sets a timer that calls `on_timer` once, not before `after` has passed. Its resolution is one millisecond.
     ///
     /// `None` if this session has [`TIMERS_PER_SESSION_MAX`] timers already.

@@ -84,6 +84,13 @@ impl Published {
         }
     }
 
+    /// Whether an ejection has ended by its date, and nobody has shown since that it was over rightly.
+    #[inline]
+    #[must_use]
+    pub const fn is_on_trial(&self, now_ms: u64) -> bool {
+        matches!(self.state, State::Ejected) && now_ms >= self.date_ms
+    }
+
     /// Whether it may get a session.
     #[inline]
     #[must_use]

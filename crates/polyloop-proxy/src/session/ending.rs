@@ -1,7 +1,5 @@
 //! The end of a session: what is counted, the termination state, the record.
 
-use std::rc::Rc;
-
 use polyloop::{CloseReason, End, Side};
 
 use super::{NEVER, NO_BACKEND, Phase, Session};
@@ -29,17 +27,11 @@ impl Session {
                 .record_shared(end.now_ns.saturating_sub(self.opened_ns));
         }
         let termination = self.termination(end);
-        self.leave_queue();
-        let client = self.client(end.peer).ip();
-        let home = Rc::clone(&self.home);
-        home.site
-            .doors
-            .release(usize::from(self.listener), client, &mut self.passes);
         self.home.record(
             |line, context| self.write_record(line, &context, end, termination),
             &termination,
         );
-        self.give_place_back();
+        self.let_go();
     }
 
     /// How it ended, as operators know it.

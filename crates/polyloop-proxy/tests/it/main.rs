@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `relaying` | bytes both ways, halves, resets, slow sides |
 //! | `choosing` | retries, silent backends, caps and queues, failing open |
+//! | `ending` | drains, lifetimes, backends that go down, clients that do not speak |
 //! | `entering` | PROXY headers, TLS hellos, access lists, deadlines before the relay |
 //! | `health` | checks, ejection, operators: who is given sessions |
+//! | `waiting` | queues for a place: order, calls, backups, trials |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
 #![expect(
@@ -14,10 +16,12 @@
 )]
 
 mod choosing;
+mod ending;
 mod entering;
 mod health;
 mod relaying;
 mod sweep;
+mod waiting;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -178,7 +182,7 @@ impl Handler for Node {
     fn on_connect_failed(&mut self, cx: &mut Ctx<'_, Self>, error: std::io::Error) -> Verdict {
         match self {
             Self::Session(session) => session.connect_failed(cx, &error),
-            Self::Checker(checker) => checker.failed(cx),
+            Self::Checker(checker) => checker.connect_failed(cx, &error),
         }
     }
 
@@ -252,7 +256,7 @@ pub(crate) fn proxy_tuned(
         |_| Choice::Stay,
     );
     let mailer = sim.console().mailer().clone();
-    site.set_waker(move |who| _ = mailer.send(who, Note::Turn));
+    site.set_waker(move |who| mailer.send(who, Note::Turn).is_ok());
     Proxy { sim, site, records }
 }
 

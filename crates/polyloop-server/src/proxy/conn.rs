@@ -189,7 +189,7 @@ impl Handler for Conn {
     fn on_connect_failed(&mut self, cx: &mut Ctx<'_, Self>, error: io::Error) -> Verdict {
         match self {
             Self::Session(session) => session.connect_failed(cx, &error),
-            Self::Checker(checker) => checker.failed(cx),
+            Self::Checker(checker) => checker.connect_failed(cx, &error),
             Self::Echo | Self::Admin(_) => Verdict::Continue,
         }
     }

@@ -206,10 +206,9 @@ impl Home {
             site.set_teller(tell);
             let mailer = Arc::clone(&self.mailer);
             site.set_waker(move |who| {
-                if let Some(mailer) = mailer.get() {
-                    // A full inbox: the loop is behind, and whoever waits there is called by the next who leaves.
-                    let _ = mailer.send(who, Message::Note(Note::Turn));
-                }
+                // A full inbox: the loop is behind, and whoever waits there stays first and is called again.
+                let mailer = mailer.get();
+                mailer.is_some_and(|mailer| mailer.send(who, Message::Note(Note::Turn)).is_ok())
             });
             if let Some(records) = &self.records {
                 let records = records.clone();

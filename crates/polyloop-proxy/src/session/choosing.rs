@@ -1,0 +1,279 @@
+//! Which backend, and the way to it: places, the queue, connecting, and trying another one.
+//!
+//! ```text
+//!   choose ── place taken ──> connect ── answered ──> connected (session.rs)
+//!     │ no place free            │ failed: another port, another backend, or given up
+//!     v                          v
+//!   queue ── called, or a look ──> choose
+//! ```
+//!
+//! The one idea: whatever has failed is somebody's fault, and what is tried next follows from whose. A port that is in use is
+//! ours: the next port, at the same backend. A backend that refuses: another backend. Nothing left on this host: nobody else
+//! can help, but another backend may have ports left.
+//!
+//! Deliberately absent: who may be used (`scene.rs`) and who is first in line (`queue.rs`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use polyloop::{Ctx, Dial, Handler, PeerAddr, Remote, Side, Verdict};
+use polyloop_core::errno::{ConnectAction, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, connect_action};
+
+use super::{Note, Phase, Session, vigilance};
+use crate::balance::Tried;
+use crate::site::{Joins, LOOK_INTERVAL_MS, NoPlace, Taken};
+use crate::termination::Cause;
+
+/// How long a session waits before it asks a unix socket again whose queue was full.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
+
+/// Ports of a configured range that are tried for one connection.
+const PORTS_TRIED_MAX: u8 = 8;
+
+impl Session {
+    /// Takes a place at a backend and connects to it, or waits for one, or gives up.
+    pub(super) fn choose<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        // Nothing is read until there is somebody to give it to.
+        cx.pause(Side::Front);
+        let group = usize::from(self.group);
+        let is_newcomer = !matches!(self.phase, Phase::Queue | Phase::Connecting);
+        if is_newcomer && self.home.site.groups[group].queue.is_ahead_of_newcomers() {
+            return self.queue_up(cx);
+        }
+        let tried = self.extra.as_ref().map_or_else(Tried::new, |e| e.tried);
+        let source = self.client(cx.peer()).ip();
+        let now_ms = cx.now_ns() / 1_000_000;
+        match self.home.take_place(group, source, &tried, now_ms) {
+            Ok(taken) => {
+                let has_waited = self.phase == Phase::Queue;
+                let verdict = self.connect(cx, &taken);
+                if has_waited {
+                    // There may be room for more than one.
+                    self.home.pass_turn_on(group, now_ms);
+                }
+                verdict
+            }
+            Err(NoPlace::NoneUsable) if self.phase != Phase::Queue => {
+                // Where all were tried, the last failure is the reason.
+                let cause = self.cause.take().unwrap_or(Cause::NoBackend);
+                self.refuse(cause)
+            }
+            // Who waits already waits on until its time is up: a backend may come back.
+            Err(_) => self.queue_up(cx),
+        }
+    }
+
+    /// Waits in line.
+    fn queue_up<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        let max = self.group().queue_max as usize;
+        let joins = match self.phase {
+            Phase::Queue | Phase::Connecting => Joins::AtFront,
+            _ => Joins::AtEnd { max },
+        };
+        let group = usize::from(self.group);
+        if max == 0 || !self.home.site.groups[group].queue.join(cx.this(), joins) {
+            return self.refuse(Cause::QueueFull);
+        }
+        let this = cx.this();
+        let extra = self.extra();
+        extra.queued_as = Some(this);
+        // Whom it has tried may be well by the time it is its turn, and its turn must not end with nobody to try.
+        extra.tried = Tried::new();
+        if self.phase != Phase::Queue {
+            self.board().queued.add(1);
+            let timeout = self.listener().timeouts.queue;
+            self.enter(cx, Phase::Queue, Some(timeout));
+            self.look_again_later(cx);
+        }
+        // A place may have been given back between the look at the places and the joining, when nobody was there to be
+        // called.
+        self.home.pass_turn_on(group, cx.now_ns() / 1_000_000);
+        Verdict::Continue
+    }
+
+    fn look_again_later<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) {
+        let again = cx.set_timer(Duration::from_millis(LOOK_INTERVAL_MS));
+        self.extra().again = again;
+    }
+
+    /// The timer of what is to be tried again.
+    pub(super) fn try_again<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        match self.phase {
+            Phase::Queue => {
+                let (group, now_ms) = (usize::from(self.group), cx.now_ns() / 1_000_000);
+                if self.home.site.groups[group].queue.is_look_due(now_ms) {
+                    self.home.pass_turn_on(group, now_ms);
+                }
+                self.look_again_later(cx);
+                Verdict::Continue
+            }
+            Phase::Connecting => {
+                let place = self.home.site.groups[usize::from(self.group)].backends
+                    [usize::from(self.backend)]
+                .places()
+                .into_iter()
+                .next();
+                match place {
+                    Some(place) => self.dial_to(cx, &place),
+                    None => self.try_next(cx, Cause::NameUnknown),
+                }
+            }
+            _ => Verdict::Continue,
+        }
+    }
+
+    /// Waits no longer. If it has been called meanwhile, the call is for the next.
+    pub(super) fn leave_queue(&mut self) {
+        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
+            return;
+        };
+        let group = usize::from(self.group);
+        let queue = &self.home.site.groups[group].queue;
+        if !queue.leave(this) {
+            queue.answered();
+            self.home.site.wake_next(group);
+        }
+    }
+
+    /// It has been called: a place may be free.
+    pub fn note<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, note: Note) -> Verdict {
+        let Note::Turn = note;
+        // Without this it has given the turn on already.
+        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
+            return Verdict::Continue;
+        };
+        let queue = &self.home.site.groups[usize::from(self.group)].queue;
+        if !queue.leave(this) {
+            queue.answered();
+        }
+        self.choose(cx)
+    }
+
+    fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
+        self.backend = taken.backend as u16;
+        if taken.is_trial {
+            self.extra().is_trial = true;
+        }
+        self.extra_asked(cx.now_ns());
+        let timeout = self.listener().timeouts.connect;
+        self.enter(cx, Phase::Connecting, Some(timeout));
+        self.dial_to(cx, &taken.place)
+    }
+
+    fn dial_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
+        let dial = match self.dial(cx.peer(), place) {
+            Ok(dial) => dial,
+            Err(cause) => {
+                self.backend_board().connect_local.add(1);
+                return self.refuse(cause);
+            }
+        };
+        if !cx.connect(dial) {
+            debug_assert!(false, "a session connects when it has no back side");
+            return self.refuse(Cause::ConnectMisconfigured);
+        }
+        Verdict::Continue
+    }
+
+    /// Remembers when the attempt began, where it is not the first moment of the session.
+    fn extra_asked(&mut self, now_ns: u64) {
+        if now_ns != self.opened_ns {
+            self.extra().asked_ns = now_ns;
+        }
+    }
+
+    fn dial(&self, peer: PeerAddr, place: &Remote) -> Result<Dial, Cause> {
+        let listener = self.listener();
+        let group = self.group();
+        let mut dial = Dial::to(place.clone());
+        let Remote::Tcp(addr) = place else {
+            return Ok(dial);
+        };
+        dial.vigilance = vigilance(listener);
+        if group.transparent {
+            // A mapped address is IPv4, whatever listener it came through.
+            let from = self.client(peer).socket_addr().map(canonical);
+            if from.is_some_and(|from| from.is_ipv4() != addr.is_ipv4()) {
+                // No backend of this address is at fault, and no other attempt would end otherwise.
+                return Err(Cause::ConnectMisconfigured);
+            }
+            dial.from = from;
+            dial.is_transparent = from.is_some();
+        } else {
+            dial.from = self.home.source_for(group, addr);
+        }
+        Ok(dial)
+    }
+
+    /// The backend could not be had.
+    pub fn connect_failed<H: Handler>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        error: &io::Error,
+    ) -> Verdict {
+        let errno = error.raw_os_error().unwrap_or(0);
+        if self.is_port_taken(errno) {
+            return self.try_again(cx);
+        }
+        if errno == EAGAIN && self.is_at_unix_socket() {
+            // Its queue is full, which TCP would deal with by asking again.
+            let again = cx.set_timer(BACKLOG_PAUSE);
+            self.extra().again = again;
+            return Verdict::Continue;
+        }
+        let is_backends_fault =
+            matches!(connect_action(errno), ConnectAction::TryAnother) || errno == 0;
+        let board = self.backend_board();
+        if is_backends_fault {
+            board.connect_refused.add(1);
+            self.report_failure(cx.now_ns());
+        } else {
+            board.connect_local.add(1);
+        }
+        self.try_next(cx, Cause::of_connect_errno(errno))
+    }
+
+    /// Whether a port of a configured range was in use, and the next may not be.
+    fn is_port_taken(&mut self, errno: i32) -> bool {
+        let has_range = self
+            .group()
+            .sources
+            .iter()
+            .any(|source| source.ports.is_some());
+        if !matches!(errno, EADDRINUSE | EADDRNOTAVAIL) || !has_range {
+            return false;
+        }
+        let extra = self.extra();
+        extra.ports_tried += 1;
+        extra.ports_tried < PORTS_TRIED_MAX
+    }
+
+    fn is_at_unix_socket(&self) -> bool {
+        let backend = usize::from(self.backend);
+        matches!(
+            self.group().backends[backend].to,
+            crate::settings::Target::Unix(_)
+        )
+    }
+
+    /// Gives the place back and tries another backend, if there are tries left.
+    pub(super) fn try_next<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
+        let (group, failed) = (usize::from(self.group), usize::from(self.backend));
+        self.give_place_back();
+        self.cause = Some(cause);
+        if u32::from(self.tries) >= self.group().retries {
+            return self.refuse(cause);
+        }
+        self.tries += 1;
+        self.home.backend_board(group, failed).retried.add(1);
+        let extra = self.extra();
+        extra.tried.insert(failed);
+        extra.ports_tried = 0;
+        self.choose(cx)
+    }
+}
+
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
