@@ -15,6 +15,8 @@
 //! backend can be tried at any moment before: the client's bytes wait in the kernel, or, where a header or a hello had to be
 //! read, in what the library keeps of input that was left.
 //!
+//! A backend with several addresses has failed a session only when all of them have: each is tried before another backend is.
+//!
 //! Deliberately absent: what is decided without a socket ([`relay`](crate::relay), [`balance`](crate::balance),
 //! `proxy_protocol`, [`tls_hello`](crate::tls_hello), [`termination`](crate::termination)).
 //!
@@ -99,7 +101,12 @@ pub struct Session {
 /// What few sessions have: those that were asked for a header or a name, were refused by a backend, or have a lifetime.
 #[derive(Debug, Default)]
 struct Extra {
+    /// Whether it is needed once the backend has answered. What only the way there needs goes with it.
+    outlasts_connect: bool,
     tried: Tried,
+    /// Which of its backend's addresses it tries, and how many are left to be tried.
+    place: usize,
+    places_left: u16,
     /// Who the PROXY header says the client is, and where it meant to go.
     client: Option<PeerAddr>,
     dest: Option<PeerAddr>,
@@ -134,6 +141,7 @@ impl Session {
     pub fn new(home: &Rc<LoopSite>, listener: usize, local: Option<PeerAddr>) -> Self {
         let extra = local.map(|local| {
             Box::new(Extra {
+                outlasts_connect: true,
                 local: Some(local),
                 ..Extra::default()
             })
@@ -165,6 +173,13 @@ impl Session {
     }
 
     fn extra(&mut self) -> &mut Extra {
+        let extra = self.extra.get_or_insert_default();
+        extra.outlasts_connect = true;
+        extra
+    }
+
+    /// The same for what is of no use any more once the backend has answered.
+    fn extra_until_connected(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
 
@@ -274,7 +289,7 @@ impl Session {
                     if max == 0 || !queue.queue_up(cx.this(), has_waited, max) {
                         return self.refuse(Cause::QueueFull);
                     }
-                    self.extra().queued_as = Some(cx.this());
+                    self.extra_until_connected().queued_as = Some(cx.this());
                     if !has_waited {
                         self.board().queued.add(1);
                         let timeout = self.listener().timeouts.queue;
@@ -304,7 +319,26 @@ impl Session {
 
     fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
         self.backend = taken.backend as u16;
-        let dial = self.dial(cx.peer(), &taken.place);
+        if taken.others > 0 || self.extra.is_some() {
+            let extra = self.extra_until_connected();
+            (extra.place, extra.places_left) = (taken.turn, taken.others);
+        }
+        self.connect_to(cx, &taken.place)
+    }
+
+    /// Tries another address of the same backend, if there is one that was not tried.
+    fn try_next_place<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Option<Verdict> {
+        let extra = self.extra.as_mut()?;
+        extra.places_left = extra.places_left.checked_sub(1)?;
+        extra.place = extra.place.wrapping_add(1);
+        let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+        // Its name may have lost them meanwhile.
+        let place = self.home.place(group, backend, extra.place)?;
+        Some(self.connect_to(cx, &place))
+    }
+
+    fn connect_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
+        let dial = self.dial(cx.peer(), place);
         self.extra_asked(cx.now_ns());
         let timeout = self.listener().timeouts.connect;
         self.enter(cx, Phase::Connecting, Some(timeout));
@@ -318,7 +352,7 @@ impl Session {
     /// Remembers when the attempt began, where it is not the first moment of the session.
     fn extra_asked(&mut self, now_ns: u64) {
         if now_ns != self.opened_ns {
-            self.extra().asked_ns = now_ns;
+            self.extra_until_connected().asked_ns = now_ns;
         }
     }
 
@@ -355,6 +389,9 @@ impl Session {
             .connect_time
             .record_shared(now_ns.saturating_sub(asked_ns));
         self.cause = None;
+        if self.extra.as_ref().is_some_and(|e| !e.outlasts_connect) {
+            self.extra = None;
+        }
         let listener = self.listener();
         let (policy, first_byte) = (listener.splice, listener.timeouts.first_byte);
         self.write_header(cx);
@@ -381,7 +418,8 @@ impl Session {
             .published()
             .state(now_ms)
         {
-            State::Up | State::Drain => {
+            // An address that its name no longer has is not known to be dead.
+            State::Up | State::Drain | State::NoAddress => {
                 self.extra().watch = cx.set_timer(WATCH_INTERVAL);
                 return Verdict::Continue;
             }
@@ -457,9 +495,14 @@ impl Session {
         let board = self.backend_board();
         if is_backends_fault {
             board.connect_refused.add(1);
-            self.report_failure(cx.now_ns());
         } else {
             board.connect_local.add(1);
+        }
+        if let Some(verdict) = self.try_next_place(cx) {
+            return verdict;
+        }
+        if is_backends_fault {
+            self.report_failure(cx.now_ns());
         }
         self.try_next(cx, Cause::of_connect_errno(errno))
     }
@@ -474,7 +517,7 @@ impl Session {
         }
         self.tries += 1;
         self.home.backend_board(group, failed).retried.add(1);
-        self.extra().tried.insert(failed);
+        self.extra_until_connected().tried.insert(failed);
         self.choose(cx)
     }
 
@@ -618,8 +661,11 @@ impl Session {
             }
             Phase::Connecting => {
                 self.backend_board().connect_timeouts.add(1);
-                self.report_failure(cx.now_ns());
                 cx.disconnect();
+                if let Some(verdict) = self.try_next_place(cx) {
+                    return verdict;
+                }
+                self.report_failure(cx.now_ns());
                 self.try_next(cx, Cause::ConnectTimeout)
             }
             Phase::Ending => Verdict::Continue,

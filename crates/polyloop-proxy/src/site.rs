@@ -29,13 +29,14 @@ use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
-use crate::balance::{Candidate, Picker, SourceTable, Tried, Weight, identity};
+use crate::balance::{Algorithm, Candidate, Picker, SourceTable, Tried, Weight, identity};
 use crate::doors::Doors;
 use crate::health::{
     Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
     group_mode, may_eject,
 };
 use crate::limits::ByteRate;
+use crate::names::Name;
 use crate::record::Sampler;
 use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
 use crate::termination::Termination;
@@ -50,6 +51,8 @@ pub struct Site {
     /// What is made of each listener, in the order of the settings.
     pub listeners: Box<[Listener]>,
     pub(crate) doors: Doors,
+    /// What is to be looked up, in the order of the settings.
+    pub names: Box<[Name]>,
     /// How a session that waits is told that it is its turn; set before the first loop runs.
     waker: OnceLock<Waker>,
     teller: OnceLock<Teller>,
@@ -74,12 +77,46 @@ type Waker = Box<dyn Fn(ConnRef) + Send + Sync>;
 pub struct Group {
     /// In the order of the settings.
     pub backends: Box<[Backend]>,
-    weights: Vec<Weight>,
     slow_start_ms: u64,
-    table: Option<SourceTable>,
+    algorithm: Algorithm,
+    /// The backends' shares. Replaced when the records of a service say otherwise, which is rare.
+    shares: RwLock<Arc<Shares>>,
+    /// Of the shares: what a loop compares to see that it has old ones.
+    generation: AtomicU64,
     /// Sessions that wait for a place, over all loops.
     waiting: AtomicUsize,
     queue: Mutex<VecDeque<ConnRef>>,
+}
+
+/// What each backend of a group gets, as loops build their pickers from it.
+#[derive(Debug)]
+pub struct Shares {
+    generation: u64,
+    /// In the order of the backends.
+    pub weights: Vec<Weight>,
+    /// For the source hash.
+    table: Option<SourceTable>,
+}
+
+impl Shares {
+    fn new(generation: u64, weights: Vec<Weight>, algorithm: Algorithm) -> Self {
+        let table = (algorithm == Algorithm::SourceHash).then(|| SourceTable::build(&weights));
+        Self {
+            generation,
+            weights,
+            table,
+        }
+    }
+
+    fn tell(&self, picker: &mut Picker) {
+        match &self.table {
+            Some(table) => picker.set_source_table(table),
+            None => {
+                // What is past the bound of a group was refused with the settings.
+                picker.set_backends(&self.weights);
+            }
+        }
+    }
 }
 
 /// A backend, as all loops see it.
@@ -114,6 +151,8 @@ pub struct Changes {
     pub ejected: AtomicU64,
     /// To draining or down, by an operator.
     pub by_operator: AtomicU64,
+    /// To no address, because its name has none left for it.
+    pub lost: AtomicU64,
 }
 
 /// Declares counters of one loop with names and help texts.
@@ -205,11 +244,13 @@ impl Site {
             .map(|listener| Listener::new(listener, loops))
             .collect();
         let doors = Doors::new(&settings, SOURCES_SEED);
+        let names = Name::all(&settings);
         Self {
             settings,
             groups,
             listeners,
             doors,
+            names,
             waker: OnceLock::new(),
             teller: OnceLock::new(),
             records: OnceLock::new(),
@@ -340,7 +381,11 @@ impl Group {
             .backends
             .iter()
             .map(|backend| Weight {
-                weight: backend.weight,
+                weight: match backend.to {
+                    // Until there is a record, nobody knows its share.
+                    Target::Srv { .. } => 0,
+                    _ => backend.weight,
+                },
                 backup: backend.backup,
                 identity: identity(&backend.name),
             })
@@ -355,7 +400,10 @@ impl Group {
                     Target::Unix(path) => vec![Remote::Unix(Arc::from(path.as_path()))],
                     Target::Name { .. } | Target::Srv { .. } | Target::Echo => Vec::new(),
                 };
-                let health = Health::new(&policy);
+                let health = match &backend.to {
+                    Target::Name { .. } | Target::Srv { .. } => Health::without_address(&policy),
+                    Target::Addr(_) | Target::Unix(_) | Target::Echo => Health::new(&policy),
+                };
                 Backend {
                     place: RwLock::new(place),
                     taken: AtomicU64::new(0),
@@ -372,16 +420,34 @@ impl Group {
         let slow_start_ms = settings.slow_start.map_or(0, |time| {
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
         });
-        let table = (settings.balance == crate::balance::Algorithm::SourceHash)
-            .then(|| SourceTable::build(&weights));
         Self {
             backends,
-            weights,
             slow_start_ms,
-            table,
+            algorithm: settings.balance,
+            shares: RwLock::new(Arc::new(Shares::new(0, weights, settings.balance))),
+            generation: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             queue: Mutex::new(VecDeque::new()),
         }
+    }
+
+    /// What each backend gets.
+    #[must_use]
+    pub fn shares(&self) -> Arc<Shares> {
+        Arc::clone(&self.shares.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what some backends get. It may build tables: not for a loop.
+    pub(crate) fn set_shares(&self, change: impl FnOnce(&mut [Weight])) {
+        let mut shares = self.shares.write().unwrap_or_else(PoisonError::into_inner);
+        let mut weights = shares.weights.clone();
+        change(&mut weights);
+        if weights == shares.weights {
+            return;
+        }
+        let generation = shares.generation + 1;
+        *shares = Arc::new(Shares::new(generation, weights, self.algorithm));
+        self.generation.store(generation, Relaxed);
     }
 
     /// Sessions that wait for a place.
@@ -464,6 +530,7 @@ impl Backend {
                 State::CheckedDown => &self.changes.down,
                 State::Ejected => &self.changes.ejected,
                 State::Drain | State::Down => &self.changes.by_operator,
+                State::NoAddress => &self.changes.lost,
             };
             counter.fetch_add(1, Relaxed);
         }
@@ -484,11 +551,12 @@ impl Backend {
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
-    /// One of its places, another each time.
-    fn place(&self, nth: usize) -> Option<Remote> {
+    /// One of its places, another for each number that follows, and how many others there are.
+    fn place(&self, nth: usize) -> Option<(Remote, u16)> {
         let places = self.place.read().unwrap_or_else(PoisonError::into_inner);
-        let count = places.len();
-        (count > 0).then(|| places[nth % count].clone())
+        let others = places.len().checked_sub(1)?;
+        let others = u16::try_from(others).unwrap_or(u16::MAX);
+        Some((places[nth % places.len()].clone(), others))
     }
 
     /// Takes a place, if one is free.
@@ -530,11 +598,18 @@ pub struct LoopSite {
     pub site: Arc<Site>,
     /// The loop, counted from 0.
     pub index: usize,
-    pickers: RefCell<Vec<Picker>>,
+    pickers: RefCell<Vec<LoopGroup>>,
     turn: Cell<usize>,
     scratch: RefCell<Vec<u8>>,
     sampler: RefCell<Sampler>,
     line: RefCell<String>,
+}
+
+/// How one loop chooses among the backends of one group.
+#[derive(Debug)]
+struct LoopGroup {
+    picker: Picker,
+    shares: Arc<Shares>,
 }
 
 /// A place at a backend that a session has taken, and where that is.
@@ -542,6 +617,9 @@ pub struct LoopSite {
 pub(crate) struct Taken {
     pub(crate) backend: usize,
     pub(crate) place: Remote,
+    /// Which place that is, if one counts on and on, and how many others the backend has.
+    pub(crate) turn: usize,
+    pub(crate) others: u16,
 }
 
 /// Why no place could be taken.
@@ -564,14 +642,9 @@ impl LoopSite {
             .zip(&site.groups)
             .map(|(settings, group)| {
                 let mut picker = Picker::new(settings.balance, index, site.loops, seed);
-                match &group.table {
-                    Some(table) => picker.set_source_table(table),
-                    None => {
-                        // What is past the bound of a group was refused with the settings.
-                        picker.set_backends(&group.weights);
-                    }
-                }
-                picker
+                let shares = group.shares();
+                shares.tell(&mut picker);
+                LoopGroup { picker, shares }
             })
             .collect();
         Rc::new(Self {
@@ -610,6 +683,12 @@ impl LoopSite {
         let group_site = &self.site.groups[group];
         let backends = &group_site.backends;
         let mode = group_mode(backends.iter().map(Backend::published), now_ms, fails_open);
+        let pickers = &mut *self.pickers.borrow_mut();
+        let LoopGroup { picker, shares } = &mut pickers[group];
+        if shares.generation != group_site.generation.load(Relaxed) {
+            *shares = group_site.shares();
+            shares.tell(picker);
+        }
         let is_full = Cell::new(false);
         let candidate = |index: usize| {
             let backend = &backends[index];
@@ -621,22 +700,22 @@ impl LoopSite {
                 is_full.set(true);
                 return None;
             }
-            let weight = group_site.weights[index].weight;
+            let weight = shares.weights[index].weight;
             Some(Candidate {
                 live: backend.taken(),
                 weight_now: published.weight_now(weight, now_ms, group_site.slow_start_ms),
             })
         };
         let mut unplaced = *tried;
-        let pickers = &mut *self.pickers.borrow_mut();
         // Another loop may take the last place in between; then it is full, and the next choice knows.
         for _ in 0..CHOICES_MAX {
-            let Some(index) = pickers[group].pick(source, candidate, &unplaced) else {
+            let Some(index) = picker.pick(source, candidate, &unplaced) else {
                 break;
             };
             self.turn.set(self.turn.get().wrapping_add(1));
-            let Some(place) = backends[index].place(self.turn.get()) else {
-                // A name without addresses.
+            let turn = self.turn.get();
+            let Some((place, others)) = backends[index].place(turn) else {
+                // A name that has lost its addresses just now.
                 unplaced.insert(index);
                 continue;
             };
@@ -645,6 +724,8 @@ impl LoopSite {
                 return Ok(Taken {
                     backend: index,
                     place,
+                    turn,
+                    others,
                 });
             }
             is_full.set(true);
@@ -654,6 +735,12 @@ impl LoopSite {
         } else {
             NoPlace::NoneUsable
         })
+    }
+
+    /// One of a backend's places, another for each number that follows.
+    pub(crate) fn place(&self, group: usize, backend: usize, nth: usize) -> Option<Remote> {
+        let (place, _) = self.site.groups[group].backends[backend].place(nth)?;
+        Some(place)
     }
 
     /// A session could not be connected, or was reset before the backend's first byte.
