@@ -23,19 +23,17 @@
 //! The methods take the context of any handler, so that a server with other kinds of connection can put a session into an
 //! enum; [`Session`] is a handler of its own as well.
 
+mod connecting;
 mod ending;
 mod entering;
 mod handler;
 
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use polyloop::{
-    ConnRef, Ctx, Dial, Handler, Input, KeepAlive, PeerAddr, Remote, Side, TimerKey, Verdict,
-    Vigilance,
+    ConnRef, Ctx, Handler, Input, KeepAlive, PeerAddr, Side, TimerKey, Verdict, Vigilance,
 };
-use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::balance::Tried;
 use crate::doors::Passes;
@@ -46,7 +44,7 @@ use crate::relay::{Advice, AfterFin, Relay};
 use crate::settings::{
     DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice,
 };
-use crate::site::{LoopSite, NoPlace, Taken};
+use crate::site::{LoopSite, NoPlace};
 use crate::termination::{Cause, Leg};
 use crate::tls_hello::HelloReader;
 
@@ -317,62 +315,6 @@ impl Session {
         }
     }
 
-    fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
-        self.backend = taken.backend as u16;
-        if taken.others > 0 || self.extra.is_some() {
-            let extra = self.extra_until_connected();
-            (extra.place, extra.places_left) = (taken.turn, taken.others);
-        }
-        self.connect_to(cx, &taken.place)
-    }
-
-    /// Tries another address of the same backend, if there is one that was not tried.
-    fn try_next_place<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Option<Verdict> {
-        let extra = self.extra.as_mut()?;
-        extra.places_left = extra.places_left.checked_sub(1)?;
-        extra.place = extra.place.wrapping_add(1);
-        let (group, backend) = (usize::from(self.group), usize::from(self.backend));
-        // Its name may have lost them meanwhile.
-        let place = self.home.place(group, backend, extra.place)?;
-        Some(self.connect_to(cx, &place))
-    }
-
-    fn connect_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
-        let dial = self.dial(cx.peer(), place);
-        self.extra_asked(cx.now_ns());
-        let timeout = self.listener().timeouts.connect;
-        self.enter(cx, Phase::Connecting, Some(timeout));
-        if !cx.connect(dial) {
-            debug_assert!(false, "a session connects when it has no back side");
-            return self.refuse(Cause::ConnectMisconfigured);
-        }
-        Verdict::Continue
-    }
-
-    /// Remembers when the attempt began, where it is not the first moment of the session.
-    fn extra_asked(&mut self, now_ns: u64) {
-        if now_ns != self.opened_ns {
-            self.extra_until_connected().asked_ns = now_ns;
-        }
-    }
-
-    fn dial(&self, peer: PeerAddr, place: &Remote) -> Dial {
-        let listener = self.listener();
-        let group = self.group();
-        let mut dial = Dial::to(place.clone());
-        let Remote::Tcp(addr) = place else {
-            return dial;
-        };
-        dial.vigilance = vigilance(listener);
-        if group.transparent {
-            dial.from = self.client(peer).socket_addr();
-            dial.is_transparent = dial.from.is_some();
-        } else {
-            dial.from = self.home.source_for(group, addr);
-        }
-        dial
-    }
-
     /// The backend has answered.
     pub fn connected<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let now_ns = cx.now_ns();
@@ -481,44 +423,6 @@ impl Session {
                 Some(Tlv { kind, value })
             })
             .collect()
-    }
-
-    /// The backend could not be had.
-    pub fn connect_failed<H: Handler>(
-        &mut self,
-        cx: &mut Ctx<'_, H>,
-        error: &io::Error,
-    ) -> Verdict {
-        let errno = error.raw_os_error().unwrap_or(0);
-        let is_backends_fault =
-            matches!(connect_action(errno), ConnectAction::TryAnother) || errno == 0;
-        let board = self.backend_board();
-        if is_backends_fault {
-            board.connect_refused.add(1);
-        } else {
-            board.connect_local.add(1);
-        }
-        if let Some(verdict) = self.try_next_place(cx) {
-            return verdict;
-        }
-        if is_backends_fault {
-            self.report_failure(cx.now_ns());
-        }
-        self.try_next(cx, Cause::of_connect_errno(errno))
-    }
-
-    /// Gives the place back and tries another backend, if there are tries left.
-    fn try_next<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
-        let (group, failed) = (usize::from(self.group), usize::from(self.backend));
-        self.give_place_back();
-        self.cause = Some(cause);
-        if u32::from(self.tries) >= self.group().retries {
-            return self.refuse(cause);
-        }
-        self.tries += 1;
-        self.home.backend_board(group, failed).retried.add(1);
-        self.extra_until_connected().tried.insert(failed);
-        self.choose(cx)
     }
 
     /// Bytes have arrived.

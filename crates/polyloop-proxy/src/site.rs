@@ -14,6 +14,9 @@
 //!
 //! Deliberately absent: sockets, and the session's phases ([`session`](crate::session)).
 
+mod boards;
+mod shares;
+
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,12 +27,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Seq
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use boards::{BackendBoard, ListenerBoard};
+pub use shares::Shares;
+
 use polyloop::hist::AtomicHistogram;
-use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
-use crate::balance::{Algorithm, Candidate, Picker, SourceTable, Tried, Weight, identity};
+use crate::balance::{Algorithm, Candidate, Picker, Tried, Weight, identity};
 use crate::doors::Doors;
 use crate::health::{
     Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
@@ -88,37 +93,6 @@ pub struct Group {
     queue: Mutex<VecDeque<ConnRef>>,
 }
 
-/// What each backend of a group gets, as loops build their pickers from it.
-#[derive(Debug)]
-pub struct Shares {
-    generation: u64,
-    /// In the order of the backends.
-    pub weights: Vec<Weight>,
-    /// For the source hash.
-    table: Option<SourceTable>,
-}
-
-impl Shares {
-    fn new(generation: u64, weights: Vec<Weight>, algorithm: Algorithm) -> Self {
-        let table = (algorithm == Algorithm::SourceHash).then(|| SourceTable::build(&weights));
-        Self {
-            generation,
-            weights,
-            table,
-        }
-    }
-
-    fn tell(&self, picker: &mut Picker) {
-        match &self.table {
-            Some(table) => picker.set_source_table(table),
-            None => {
-                // What is past the bound of a group was refused with the settings.
-                picker.set_backends(&self.weights);
-            }
-        }
-    }
-}
-
 /// A backend, as all loops see it.
 pub struct Backend {
     /// Where it is now.
@@ -153,53 +127,6 @@ pub struct Changes {
     pub by_operator: AtomicU64,
     /// To no address, because its name has none left for it.
     pub lost: AtomicU64,
-}
-
-/// Declares counters of one loop with names and help texts.
-macro_rules! board {
-    ($(#[$doc:meta])* $board:ident: $($name:ident: $help:literal,)*) => {
-        $(#[$doc])*
-        #[derive(Debug, Default)]
-        pub struct $board {
-            $(#[doc = $help] pub $name: Counter,)*
-        }
-
-        impl $board {
-            /// Every counter: name, help, value.
-            pub fn each(&self, tell: &mut dyn FnMut(&'static str, &'static str, u64)) {
-                $(tell(stringify!($name), $help, self.$name.value());)*
-            }
-        }
-    };
-}
-
-board! {
-    /// What one loop has done with one backend. Only that loop writes it.
-    BackendBoard:
-    chosen: "Times it was chosen.",
-    connected: "Connections made to it.",
-    connect_refused: "Connections that it refused, or that broke while they were made.",
-    connect_timeouts: "Connections that were not made in time.",
-    connect_local: "Connections that failed for want of a port, a descriptor or memory on this side.",
-    retried: "Sessions that went to another backend after it had failed them.",
-    ended: "Sessions that ended after they had its connection.",
-    resets: "Sessions that it reset.",
-    bytes_up: "Bytes from clients to it.",
-    bytes_down: "Bytes from it to clients.",
-}
-
-board! {
-    /// What one loop has done for one listener. Only that loop writes it.
-    ListenerBoard:
-    sessions: "Sessions begun.",
-    refused_access: "Sessions refused by allow and deny lists.",
-    refused_limit: "Sessions refused by a limit of connections or of new connections per second.",
-    refused_header: "Sessions refused because their PROXY header was missing, bad, late or from somebody who may not send one.",
-    refused_hello: "Sessions refused because their TLS hello was bad or late, or no route matched it.",
-    refused_backend: "Sessions refused because no backend could be had.",
-    refused_queue: "Sessions refused because too many waited for a backend, or they waited too long.",
-    queued: "Sessions that waited for a backend below its cap.",
-    spliced: "Directions that were spliced.",
 }
 
 /// What is made of a listener's settings.
@@ -429,25 +356,6 @@ impl Group {
             waiting: AtomicUsize::new(0),
             queue: Mutex::new(VecDeque::new()),
         }
-    }
-
-    /// What each backend gets.
-    #[must_use]
-    pub fn shares(&self) -> Arc<Shares> {
-        Arc::clone(&self.shares.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Changes what some backends get. It may build tables: not for a loop.
-    pub(crate) fn set_shares(&self, change: impl FnOnce(&mut [Weight])) {
-        let mut shares = self.shares.write().unwrap_or_else(PoisonError::into_inner);
-        let mut weights = shares.weights.clone();
-        change(&mut weights);
-        if weights == shares.weights {
-            return;
-        }
-        let generation = shares.generation + 1;
-        *shares = Arc::new(Shares::new(generation, weights, self.algorithm));
-        self.generation.store(generation, Relaxed);
     }
 
     /// Sessions that wait for a place.

@@ -59,7 +59,11 @@ impl Namer {
         let (site, resolver, nth) = (Arc::clone(&self.site), Arc::clone(&self.resolver), self.nth);
         let job = move || message(look_up(&site, &resolver, nth));
         if cx.offload(PoolId::BLOCKING, job).is_err() {
-            // The pool is busy with others; a name that is late is no failure of the name.
+            // A name that is late is no failure of the name.
+            tracing::warn!(
+                "name {}: its look-up waits, as the pool for jobs that wait is full (--offload-blocking)",
+                self.site.names[self.nth].text()
+            );
             return self.wait(cx, LOOK_UP_RETRY);
         }
         Verdict::Continue

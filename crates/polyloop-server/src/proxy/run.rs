@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use polyloop::server::PerLoop;
-use polyloop::{GateKind, LoopInfo, Mailer, Server, Status};
+use polyloop::{GateKind, LoopInfo, Mailer, Server, Status, Vigilance};
 use polyloop_proxy::health::{Change, State};
 use polyloop_proxy::session::{Note, vigilance};
 use polyloop_proxy::settings::{AccessLogTo, ProxySettings, Splice, Target};
@@ -85,6 +85,17 @@ fn gates(proxy: &ProxySettings) -> Vec<usize> {
         .collect()
 }
 
+/// Where the listeners listen, and what the kernel watches over there.
+fn listens(proxy: &ProxySettings) -> Vec<(ListenAddr, Vigilance)> {
+    let listeners = proxy.listeners.iter();
+    let addrs = listeners.flat_map(|listener| {
+        let watched = vigilance(listener);
+        let addrs = listener.listen.iter();
+        addrs.map(move |addr| (addr.clone(), watched))
+    });
+    addrs.collect()
+}
+
 fn assemble(
     settings: &Settings,
     talk: &Talk,
@@ -100,17 +111,7 @@ fn assemble(
         .groups
         .iter()
         .any(|group| group.backends.iter().any(|b| b.to == Target::Echo));
-    let listens: Vec<_> = proxy
-        .listeners
-        .iter()
-        .flat_map(|listener| {
-            let watched = vigilance(listener);
-            listener
-                .listen
-                .iter()
-                .map(move |addr| (addr.clone(), watched))
-        })
-        .collect();
+    let listens = listens(&proxy);
     let resolver = Arc::new(Resolver::new(proxy.dns.clone()));
     let home = Home {
         proxy,

@@ -5,7 +5,7 @@ use super::dns::Dns;
 use super::{backend_row, page, proxy, state_of};
 use crate::harness::{Polyloop, assert_echo, eventually, http, read_all};
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 /// Addresses of this host, whatever it is.
@@ -221,7 +221,8 @@ fn a_name_that_cannot_be_found_at_the_start_is_told_and_served_later() {
         said.contains("name main/db.test:") && said.contains("it has no address yet")
     });
     assert_eq!(state_of(&server, 0), "no-address");
-    assert!(server.connect().read(&mut [0]).is_err(), "nobody is there");
+    let error = server.connect().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     dns.mend("db.test");
     dns.set_host("db.test", &HOSTS[..1], 60);
     eventually("it is found", || state_of(&server, 0) == "up");
