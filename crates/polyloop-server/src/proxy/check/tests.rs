@@ -490,7 +490,8 @@ fn names_become_as_many_backends_as_they_have_slots() {
         told.iter().any(|line| line.contains("slots has no effect")),
         "{told:?}"
     );
-    let told = messages("-t db:1,slots=0", "");
+    let none = "[[listener]]\nlisten = \":1\"\n[[group]]\nto = \"db:1,slots=0\"";
+    let told = messages("", none);
     assert!(
         told.iter().any(|line| line.contains("give 1 to 64")),
         "{told:?}"
