@@ -10,13 +10,15 @@
 //! The one idea: a check is an ordinary connection of the loop that happens to have no client, so it costs no thread and
 //! takes part in simulations like any session. What a result means is [`health`](crate::health)'s decision.
 //!
+//! A backend with several addresses is well if one of them is; which one answered is asked first the next time.
+//!
 //! Deliberately absent: TLS. The check sends a fixed hello and reads whether a server hello begins.
 
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use polyloop::{Ctx, Dial, Handler, Input, Side, TimerKey, Verdict};
+use polyloop::{Ctx, Dial, Handler, Input, Remote, Side, TimerKey, Verdict};
 use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::health::{Outcome, Schedule};
@@ -35,6 +37,9 @@ pub struct Checker {
     /// When the check under way was planned, in milliseconds of loop time.
     planned_ms: u64,
     is_under_way: bool,
+    /// Which of its addresses is asked first, as it answered last; and how many are left in this check.
+    place: usize,
+    places_left: usize,
     /// How much of the answer has been seen to be as expected.
     seen: usize,
 }
@@ -57,6 +62,8 @@ impl Checker {
                 timer: None,
                 planned_ms: 0,
                 is_under_way: false,
+                place: 0,
+                places_left: 0,
                 seen: 0,
             })
             .collect()
@@ -107,23 +114,50 @@ impl Checker {
         }
         self.timer = None;
         if self.is_under_way {
-            return self.finish(cx, Outcome::Failed);
+            return self.place_failed(cx);
+        }
+        let places = self.places();
+        if places.is_empty() {
+            // Its name has no address for it: there is nobody to be well or not.
+            let (schedule, seed) = self.schedule();
+            let next_ms = schedule.next_check_at(self.planned_ms, seed);
+            return self.plan(cx, next_ms);
         }
         self.is_under_way = true;
+        self.places_left = places.len();
+        self.try_place(cx, &places)
+    }
+
+    fn places(&self) -> Vec<Remote> {
+        self.home.site.groups[self.group].backends[self.backend].places()
+    }
+
+    /// Asks one of its addresses. The time for the whole check is shared out among those that are asked.
+    fn try_place<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, places: &[Remote]) -> Verdict {
         self.seen = 0;
-        let site = Rc::clone(&self.home);
-        let subject = &site.site.groups[self.group].backends[self.backend];
-        let Some(place) = subject.places().into_iter().next() else {
-            // A name that has no address is as good as a backend that does not answer.
-            return self.finish(cx, Outcome::Failed);
-        };
-        let mut dial = Dial::to(place);
-        dial.vigilance = vigilance(&site.site.settings.listeners[0]);
-        self.timer = cx.set_timer(self.check().timeout);
+        self.places_left = self.places_left.saturating_sub(1);
+        let mut dial = Dial::to(places[self.place % places.len()].clone());
+        dial.vigilance = vigilance(&self.home.site.settings.listeners[0]);
+        let share = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        self.timer = cx.set_timer(self.check().timeout / share);
         if !cx.connect(dial) {
             return self.finish(cx, Outcome::Failed);
         }
         Verdict::Continue
+    }
+
+    /// One of its addresses is not well; the backend is not if none is.
+    fn place_failed<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        self.place = self.place.wrapping_add(1);
+        let places = self.places();
+        if self.places_left == 0 || places.is_empty() {
+            return self.finish(cx, Outcome::Failed);
+        }
+        if let Some(timer) = self.timer.take() {
+            cx.cancel_timer(timer);
+        }
+        cx.disconnect();
+        self.try_place(cx, &places)
     }
 
     /// The backend has answered.
@@ -180,7 +214,7 @@ impl Checker {
         let wanted = &expected[self.seen.min(expected.len())..];
         let compared = bytes.len().min(wanted.len());
         if bytes[..compared] != wanted[..compared] {
-            return self.finish(cx, Outcome::Failed);
+            return self.place_failed(cx);
         }
         self.seen += compared;
         if self.seen == expected.len() {
@@ -212,7 +246,7 @@ impl Checker {
     /// The backend finished, or broke off.
     pub fn failed<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         if self.is_under_way {
-            self.finish(cx, Outcome::Failed)
+            self.place_failed(cx)
         } else {
             cx.disconnect();
             Verdict::Continue

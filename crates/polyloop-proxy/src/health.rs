@@ -4,14 +4,16 @@
 //!   handle_check    ─> rise and fall      ─┐
 //!   handle_failure  ─> passive ejection   ─┼─> Health ─> published() ─> one word, read by every loop:
 //!   handle_success  ─┘                     │                           usable? how much of its weight?
-//!   set_manual      ─> ready, drain, down ─┘
+//!   set_manual      ─> ready, drain, down ─┤
+//!   set_placed      ─> has it an address? ─┘
 //! ```
 //!
 //! The one idea: one [`Health`] per backend and process decides, and what it decides fits a word that any thread can
 //! read ([`Published`]). The word holds dates instead of what follows from them, so an ejection ends and a slow start
 //! goes on for every reader without anybody writing.
 //!
-//! The stronger word wins: an operator's `down` or `drain` before a failed check, and that before an ejection. A check
+//! The stronger word wins: an operator's `down` or `drain` before a want of addresses, that before a failed check, and that
+//! before an ejection. A check
 //! that passes does not end an ejection: that a backend accepts connections says little about the sessions that fail.
 //!
 //! When nothing can be used, an explicit policy decides ([`group_mode`]): to try those that are only thought to be down,
@@ -48,6 +50,19 @@ pub enum Manual {
     Down,
 }
 
+/// What an answer about its name means to a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placing {
+    /// It has addresses with the first answer of all: it is as warm as everything else at the start.
+    First,
+    /// It is somewhere else: who was ejected is not who is there now.
+    Moved,
+    /// Some of its addresses are still the same.
+    Stays,
+    /// It has none.
+    Gone,
+}
+
 /// A change of state, to be told and counted. Each begins where the one before ended. From ejected to ejected is an
 /// ejection after one whose end nobody noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +89,8 @@ pub struct HealthPolicy {
 #[derive(Debug, Clone)]
 pub struct Health {
     manual: Manual,
+    /// Whether it has an address. A name may have none for it.
+    is_placed: bool,
     checked: Option<Checked>,
     ejector: Option<Ejector>,
     /// Since when it has been up, where its slow start begins; 0 for from the beginning, and warm.
@@ -90,6 +107,7 @@ impl Health {
         let checked = policy.checks.map(Checked::new);
         let mut health = Self {
             manual: Manual::Ready,
+            is_placed: true,
             checked,
             ejector: policy.ejection.map(Ejector::new),
             up_since_ms: 0,
@@ -150,6 +168,28 @@ impl Health {
         self.settle(now_ms)
     }
 
+    /// Its addresses are others, or none. What checks say stands until the next.
+    pub fn set_placed(&mut self, now_ms: u64, placing: Placing) -> Option<Change> {
+        self.is_placed = placing != Placing::Gone;
+        if let (Placing::Moved, Some(ejector)) = (placing, &mut self.ejector) {
+            ejector.forgive(now_ms);
+        }
+        let change = self.settle(now_ms);
+        if placing == Placing::First {
+            self.up_since_ms = 0;
+        }
+        change
+    }
+
+    /// The health of a backend whose addresses are to be looked up.
+    #[must_use]
+    pub fn without_address(policy: &HealthPolicy) -> Self {
+        let mut health = Self::new(policy);
+        health.is_placed = false;
+        health.told = health.state(0);
+        health
+    }
+
     /// An ejection may have ended: to be called at [`ejected_until_ms`](Self::ejected_until_ms), so that the end is told.
     /// Readers of the published word need no call.
     pub fn handle_timer(&mut self, now_ms: u64) -> Option<Change> {
@@ -175,6 +215,7 @@ impl Health {
         match self.manual {
             Manual::Down => State::Down,
             Manual::Drain => State::Drain,
+            Manual::Ready if !self.is_placed => State::NoAddress,
             Manual::Ready if !is_up => State::CheckedDown,
             Manual::Ready if self.ejected_until_ms(now_ms).is_some() => State::Ejected,
             Manual::Ready => State::Up,
@@ -206,7 +247,9 @@ impl Health {
                 // Up since the ejection ended, whenever that was noticed. From a success on, if that ended it.
                 State::Ejected => self.ejection_end_ms().min(now_ms),
                 // After a drain too: as a rule it was for a restart.
-                State::Up | State::CheckedDown | State::Drain | State::Down => now_ms,
+                State::Up | State::CheckedDown | State::Drain | State::Down | State::NoAddress => {
+                    now_ms
+                }
             };
         }
         self.told = to;

@@ -17,6 +17,7 @@ pub mod cidr;
 mod doors;
 pub mod health;
 pub mod limits;
+pub mod names;
 pub mod ports;
 pub mod proxy_protocol;
 pub mod record;

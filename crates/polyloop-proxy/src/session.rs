@@ -15,6 +15,8 @@
 //! backend can be tried at any moment before: the client's bytes wait in the kernel, or, where a header or a hello had to be
 //! read, in what the library keeps of input that was left.
 //!
+//! A backend with several addresses has failed a session only when all of them have: each is tried before another backend is.
+//!
 //! Deliberately absent: what is decided without a socket ([`relay`](crate::relay), [`balance`](crate::balance),
 //! `proxy_protocol`, [`tls_hello`](crate::tls_hello), [`termination`](crate::termination)).
 //!
@@ -97,7 +99,12 @@ pub struct Session {
 /// What few sessions have: those that were asked for a header or a name, were refused by a backend, or have a lifetime.
 #[derive(Debug, Default)]
 struct Extra {
+    /// Whether it is needed once the backend has answered. What only the way there needs goes with it.
+    outlasts_connect: bool,
     tried: Tried,
+    /// Which of its backend's addresses it tries, and how many are left to be tried.
+    place: usize,
+    places_left: u16,
     /// Who the PROXY header says the client is, and where it meant to go.
     client: Option<PeerAddr>,
     dest: Option<PeerAddr>,
@@ -151,6 +158,7 @@ impl Session {
     pub fn new(home: &Rc<LoopSite>, listener: usize, local: Option<PeerAddr>) -> Self {
         let extra = local.map(|local| {
             Box::new(Extra {
+                outlasts_connect: true,
                 local: Some(local),
                 ..Extra::default()
             })
@@ -182,6 +190,13 @@ impl Session {
     }
 
     fn extra(&mut self) -> &mut Extra {
+        let extra = self.extra.get_or_insert_default();
+        extra.outlasts_connect = true;
+        extra
+    }
+
+    /// The same for what is of no use any more once the backend has answered.
+    fn extra_until_connected(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
 
@@ -282,6 +297,9 @@ impl Session {
             .record_shared(now_ns.saturating_sub(asked_ns));
         self.cause = None;
         self.end_trial();
+        if self.extra.as_ref().is_some_and(|e| !e.outlasts_connect) {
+            self.extra = None;
+        }
         if !self.write_header(cx) {
             self.backend_board().connect_local.add(1);
             return self.refuse(Cause::ConnectMisconfigured);
@@ -335,7 +353,8 @@ impl Session {
                 self.extra().was_up = true;
                 false
             }
-            State::Drain | State::Ejected => false,
+            // An address that its name no longer has is not known to be dead.
+            State::Drain | State::Ejected | State::NoAddress => false,
             State::CheckedDown => self.extra().was_up,
             State::Down => true,
         };
@@ -585,8 +604,11 @@ impl Session {
             }
             Phase::Connecting => {
                 self.backend_board().connect_timeouts.add(1);
-                self.report_failure(cx.now_ns());
                 cx.disconnect();
+                if let Some(verdict) = self.try_next_place(cx) {
+                    return verdict;
+                }
+                self.report_failure(cx.now_ns());
                 self.try_next(cx, Cause::ConnectTimeout)
             }
             Phase::Ending => Verdict::Continue,

@@ -19,6 +19,7 @@ pub mod defaults;
 mod group;
 mod listener;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use crate::balance::Algorithm;
@@ -46,6 +47,8 @@ pub struct ProxySettings {
     pub access_log: AccessLogSettings,
     /// How the sessions that are left are closed while draining.
     pub drain_close: DrainClose,
+    /// Name servers that are asked for the addresses of backends; if empty, those of the system.
+    pub dns: Vec<SocketAddr>,
 }
 
 /// Limits of the process. The number of connections open at once is the library's (`ServerSettings::connections_max`),

@@ -14,8 +14,10 @@
 //!
 //! Deliberately absent: sockets, and the session's phases ([`session`](crate::session)).
 
+mod boards;
 mod queue;
 mod scene;
+mod shares;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
@@ -26,18 +28,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use boards::{BackendBoard, ListenerBoard};
+pub use shares::Shares;
+
 use polyloop::hist::AtomicHistogram;
-use polyloop::telemetry::Counter;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
 use crate::balance::random::SplitMix64;
-use crate::balance::{Picker, SourceTable, Tried, Weight, identity};
+use crate::balance::{Algorithm, Picker, Tried, Weight, identity};
 use crate::doors::Doors;
 use crate::health::{
     Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State, may_eject,
 };
 use crate::limits::ByteRate;
+use crate::names::Name;
 use crate::record::Sampler;
 use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
 use crate::termination::Termination;
@@ -54,6 +59,8 @@ pub struct Site {
     /// What is made of each listener, in the order of the settings.
     pub listeners: Box<[Listener]>,
     pub(crate) doors: Doors,
+    /// What is to be looked up, in the order of the settings.
+    pub names: Box<[Name]>,
     /// How a session that waits is told that it is its turn; set before the first loop runs.
     waker: OnceLock<Waker>,
     teller: OnceLock<Teller>,
@@ -78,11 +85,12 @@ type Waker = Box<dyn Fn(ConnRef) -> bool + Send + Sync>;
 pub struct Group {
     /// In the order of the settings.
     pub backends: Box<[Backend]>,
-    weights: Vec<Weight>,
     slow_start_ms: u64,
-    table: Option<SourceTable>,
-    /// Whether any of its backends is a backup.
-    has_backups: bool,
+    algorithm: Algorithm,
+    /// The backends' shares. Replaced when the records of a service say otherwise, which is rare.
+    shares: RwLock<Arc<Shares>>,
+    /// Of the shares: what a loop compares to see that it has old ones.
+    generation: AtomicU64,
     /// Sessions that wait for a place, over all loops.
     pub(crate) queue: Queue,
 }
@@ -91,8 +99,6 @@ pub struct Group {
 pub struct Backend {
     /// Where it is now.
     place: RwLock<Vec<Remote>>,
-    /// Whether it is anywhere.
-    has_place: AtomicBool,
     /// Sessions that have a place, or are on their way to one.
     taken: AtomicU64,
     taken_max: u64,
@@ -123,53 +129,8 @@ pub struct Changes {
     pub ejected: AtomicU64,
     /// To draining or down, by an operator.
     pub by_operator: AtomicU64,
-}
-
-/// Declares counters of one loop with names and help texts.
-macro_rules! board {
-    ($(#[$doc:meta])* $board:ident: $($name:ident: $help:literal,)*) => {
-        $(#[$doc])*
-        #[derive(Debug, Default)]
-        pub struct $board {
-            $(#[doc = $help] pub $name: Counter,)*
-        }
-
-        impl $board {
-            /// Every counter: name, help, value.
-            pub fn each(&self, tell: &mut dyn FnMut(&'static str, &'static str, u64)) {
-                $(tell(stringify!($name), $help, self.$name.value());)*
-            }
-        }
-    };
-}
-
-board! {
-    /// What one loop has done with one backend. Only that loop writes it.
-    BackendBoard:
-    chosen: "Times it was chosen.",
-    connected: "Connections made to it.",
-    connect_refused: "Connections that it refused, or that broke while they were made.",
-    connect_timeouts: "Connections that were not made in time.",
-    connect_local: "Connections that failed for want of a port, a descriptor or memory on this side.",
-    retried: "Sessions that went to another backend after it had failed them.",
-    ended: "Sessions that ended after they had its connection.",
-    resets: "Sessions that it reset.",
-    bytes_up: "Bytes from clients to it.",
-    bytes_down: "Bytes from it to clients.",
-}
-
-board! {
-    /// What one loop has done for one listener. Only that loop writes it.
-    ListenerBoard:
-    sessions: "Sessions begun.",
-    refused_access: "Sessions refused by allow and deny lists.",
-    refused_limit: "Sessions refused by a limit of connections or of new connections per second.",
-    refused_header: "Sessions refused because their PROXY header was missing, bad, late or from somebody who may not send one.",
-    refused_hello: "Sessions refused because their TLS hello was bad or late, or no route matched it.",
-    refused_backend: "Sessions refused because no backend could be had.",
-    refused_queue: "Sessions refused because too many waited for a backend, or they waited too long.",
-    queued: "Sessions that waited for a backend below its cap.",
-    spliced: "Directions that were spliced.",
+    /// To no address, because its name has none left for it.
+    pub lost: AtomicU64,
 }
 
 /// What is made of a listener's settings.
@@ -214,11 +175,13 @@ impl Site {
             .map(|listener| Listener::new(listener, loops))
             .collect();
         let doors = Doors::new(&settings, SOURCES_SEED);
+        let names = Name::all(&settings);
         Self {
             settings,
             groups,
             listeners,
             doors,
+            names,
             waker: OnceLock::new(),
             teller: OnceLock::new(),
             records: OnceLock::new(),
@@ -350,7 +313,11 @@ impl Group {
             .backends
             .iter()
             .map(|backend| Weight {
-                weight: backend.weight,
+                weight: match backend.to {
+                    // Until there is a record, nobody knows its share.
+                    Target::Srv { .. } => 0,
+                    _ => backend.weight,
+                },
                 backup: backend.backup,
                 identity: identity(&backend.name),
             })
@@ -365,9 +332,11 @@ impl Group {
                     Target::Unix(path) => vec![Remote::Unix(Arc::from(path.as_path()))],
                     Target::Name { .. } | Target::Srv { .. } | Target::Echo => Vec::new(),
                 };
-                let health = Health::new(&policy);
+                let health = match &backend.to {
+                    Target::Name { .. } | Target::Srv { .. } => Health::without_address(&policy),
+                    Target::Addr(_) | Target::Unix(_) | Target::Echo => Health::new(&policy),
+                };
                 Backend {
-                    has_place: AtomicBool::new(!place.is_empty()),
                     place: RwLock::new(place),
                     taken: AtomicU64::new(0),
                     taken_max: backend.connections_max.map_or(u64::MAX, u64::from),
@@ -384,14 +353,12 @@ impl Group {
         let slow_start_ms = settings.slow_start.map_or(0, |time| {
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
         });
-        let table = (settings.balance == crate::balance::Algorithm::SourceHash)
-            .then(|| SourceTable::build(&weights));
         Self {
             backends,
-            weights,
             slow_start_ms,
-            table,
-            has_backups: settings.backends.iter().any(|backend| backend.backup),
+            algorithm: settings.balance,
+            shares: RwLock::new(Arc::new(Shares::new(0, weights, settings.balance))),
+            generation: AtomicU64::new(0),
             queue: Queue::default(),
         }
     }
@@ -441,6 +408,7 @@ impl Backend {
                 State::CheckedDown => &self.changes.down,
                 State::Ejected => &self.changes.ejected,
                 State::Drain | State::Down => &self.changes.by_operator,
+                State::NoAddress => &self.changes.lost,
             };
             counter.fetch_add(1, Relaxed);
         }
@@ -458,15 +426,15 @@ impl Backend {
 
     /// Moves it.
     pub fn set_places(&self, places: Vec<Remote>) {
-        self.has_place.store(!places.is_empty(), Relaxed);
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
-    /// One of its places, another each time.
-    fn place(&self, nth: usize) -> Option<Remote> {
+    /// One of its places, another for each number that follows, and how many others there are.
+    fn place(&self, nth: usize) -> Option<(Remote, u16)> {
         let places = self.place.read().unwrap_or_else(PoisonError::into_inner);
-        let count = places.len();
-        (count > 0).then(|| places[nth % count].clone())
+        let others = places.len().checked_sub(1)?;
+        let others = u16::try_from(others).unwrap_or(u16::MAX);
+        Some((places[nth % places.len()].clone(), others))
     }
 
     /// Takes a place, if one is free.
@@ -486,11 +454,6 @@ impl Backend {
     /// Sequentially consistent, as whoever joins a queue looks at this after that: see [`Queue`].
     fn is_full(&self) -> bool {
         self.taken.load(SeqCst) >= self.taken_max
-    }
-
-    /// Whether it has an address to connect to.
-    fn has_place(&self) -> bool {
-        self.has_place.load(Relaxed)
     }
 
     /// The session that tried it out has got through, or has gone.
@@ -519,7 +482,7 @@ pub struct LoopSite {
     pub site: Arc<Site>,
     /// The loop, counted from 0.
     pub index: usize,
-    pickers: RefCell<Vec<Picker>>,
+    pickers: RefCell<Vec<LoopGroup>>,
     turn: Cell<usize>,
     random: RefCell<SplitMix64>,
     scratch: RefCell<Vec<u8>>,
@@ -527,11 +490,21 @@ pub struct LoopSite {
     line: RefCell<String>,
 }
 
+/// How one loop chooses among the backends of one group.
+#[derive(Debug)]
+struct LoopGroup {
+    picker: Picker,
+    shares: Arc<Shares>,
+}
+
 /// A place at a backend that a session has taken, and where that is.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) backend: usize,
     pub(crate) place: Remote,
+    /// Which place that is, if one counts on and on, and how many others the backend has.
+    pub(crate) turn: usize,
+    pub(crate) others: u16,
     /// Whether it is the one session that tries the backend out after an ejection.
     pub(crate) is_trial: bool,
 }
@@ -556,14 +529,9 @@ impl LoopSite {
             .zip(&site.groups)
             .map(|(settings, group)| {
                 let mut picker = Picker::new(settings.balance, index, site.loops, seed);
-                match &group.table {
-                    Some(table) => picker.set_source_table(table),
-                    None => {
-                        // What is past the bound of a group was refused with the settings.
-                        picker.set_backends(&group.weights);
-                    }
-                }
-                picker
+                let shares = group.shares();
+                shares.tell(&mut picker);
+                LoopGroup { picker, shares }
             })
             .collect();
         Rc::new(Self {
@@ -601,7 +569,13 @@ impl LoopSite {
     ) -> Result<Taken, NoPlace> {
         let group_site = &self.site.groups[group];
         let backends = &group_site.backends;
-        let scene = Scene::new(&self.site, group, tried, now_ms);
+        let pickers = &mut *self.pickers.borrow_mut();
+        let LoopGroup { picker, shares } = &mut pickers[group];
+        if shares.generation != group_site.generation.load(Relaxed) {
+            *shares = group_site.shares();
+            shares.tell(picker);
+        }
+        let scene = Scene::new(&self.site, group, shares, tried, now_ms);
         let is_full = Cell::new(false);
         let candidate = |index: usize| match scene.offer(index) {
             Offer::Usable(candidate) => Some(candidate),
@@ -612,15 +586,15 @@ impl LoopSite {
             Offer::Unusable => None,
         };
         let mut unplaced = *tried;
-        let pickers = &mut *self.pickers.borrow_mut();
         // Another loop may take the last place in between; then it is full, and the next choice knows.
         for _ in 0..CHOICES_MAX {
-            let Some(index) = pickers[group].pick(source, candidate, &unplaced) else {
+            let Some(index) = picker.pick(source, candidate, &unplaced) else {
                 break;
             };
             self.turn.set(self.turn.get().wrapping_add(1));
-            let Some(place) = backends[index].place(self.turn.get()) else {
-                // A name without addresses.
+            let turn = self.turn.get();
+            let Some((place, others)) = backends[index].place(turn) else {
+                // A name that has lost its addresses just now.
                 unplaced.insert(index);
                 continue;
             };
@@ -635,6 +609,8 @@ impl LoopSite {
                 return Ok(Taken {
                     backend: index,
                     place,
+                    turn,
+                    others,
                     is_trial,
                 });
             }
@@ -652,10 +628,9 @@ impl LoopSite {
 
     /// Whether a session could take a place now: whether calling one that waits is worth it.
     pub(crate) fn has_place(&self, group: usize, now_ms: u64) -> bool {
-        let nobody = Tried::new();
-        let scene = Scene::new(&self.site, group, &nobody, now_ms);
-        (0..self.site.groups[group].backends.len())
-            .any(|index| matches!(scene.offer(index), Offer::Usable(_)))
+        let (shares, nobody) = (self.site.groups[group].shares(), Tried::new());
+        let scene = Scene::new(&self.site, group, &shares, &nobody, now_ms);
+        (0..shares.weights.len()).any(|index| matches!(scene.offer(index), Offer::Usable(_)))
     }
 
     /// Lets the next in a group's queue try, if there is a place for it.
@@ -668,6 +643,12 @@ impl LoopSite {
     /// A number that looks random, another each time.
     pub(crate) fn draw(&self) -> u64 {
         self.random.borrow_mut().draw()
+    }
+
+    /// One of a backend's places, another for each number that follows.
+    pub(crate) fn place(&self, group: usize, backend: usize, nth: usize) -> Option<Remote> {
+        let (place, _) = self.site.groups[group].backends[backend].place(nth)?;
+        Some(place)
     }
 
     /// A session could not be connected, or was reset before the backend's first byte.

@@ -7,6 +7,8 @@
 //! label `loop`. Times in histograms are summaries in seconds; a maximum since the start is quantile 1.
 
 use std::fmt::{self, Write as _};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use polyloop::hist::AtomicHistogram;
 use polyloop::offload::PoolStats;
@@ -14,6 +16,7 @@ use polyloop::telemetry::{Kind, LoopBoard};
 use polyloop::{CloseReason, GateKind, Life, Status};
 
 use polyloop_proxy::health::State;
+use polyloop_proxy::names::Name;
 use polyloop_proxy::site::{Backend, BackendBoard, ListenerBoard, Site};
 
 use crate::process::Process;
@@ -42,6 +45,7 @@ pub(crate) fn render_proxy(site: &Site) -> String {
     let now_ms = polyloop_sys::clock::monotonic_ns() / 1_000_000;
     proxy_listeners(&mut page, site);
     proxy_backends(&mut page, site, now_ms);
+    proxy_names(&mut page, site, now_ms);
     page.text
 }
 
@@ -120,6 +124,46 @@ fn proxy_backends(page: &mut Page, site: &Site, now_ms: u64) {
         }
     }
     backend_times(page, site);
+}
+
+/// Names of backends that are looked up.
+fn proxy_names(page: &mut Page, site: &Site, now_ms: u64) {
+    if site.names.is_empty() {
+        return;
+    }
+    let mut family = |name, kind, help, value: &dyn Fn(&Name) -> f64| {
+        let mut family = page.family(name, kind, help);
+        for name in &site.names {
+            let group = &site.settings.groups[name.group].name;
+            family.sample(&[("group", group), ("name", &name.text())], value(name));
+        }
+    };
+    let help = "Look-ups of a name that have ended.";
+    family("name_look_ups", Type::Counter, help, &|name| {
+        name.look_ups.load(Relaxed) as f64
+    });
+    let help = "Look-ups of a name that failed; its last addresses stay.";
+    family("name_failures", Type::Counter, help, &|name| {
+        name.failures.load(Relaxed) as f64
+    });
+    let help = "Addresses of a name, over all its backends.";
+    family("name_addresses", Type::Gauge, help, &|name| {
+        name.addresses(site) as f64
+    });
+    let help = "When a name was last answered, in seconds since 1970; 0 if it never was.";
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall_ms = wall.map_or(0, |wall| {
+        u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+    });
+    family(
+        "name_answered_seconds",
+        Type::Gauge,
+        help,
+        &|name| match name.answered_ms.load(Relaxed) {
+            0 => 0.0,
+            answered_ms => wall_ms.saturating_sub(now_ms.saturating_sub(answered_ms)) as f64 / 1e3,
+        },
+    );
 }
 
 /// Every backend with the names of its group and its own.

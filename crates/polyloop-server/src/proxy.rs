@@ -22,6 +22,7 @@ mod names;
 mod origin;
 mod print;
 mod resolve;
+mod resolver;
 mod run;
 mod suggest;
 mod target;

@@ -33,7 +33,8 @@ pub struct EjectionPolicy {
 /// Whether one more backend of this group may be ejected: if then at most `share_max_percent` of its backends are.
 /// The group's only backend never is, unless all may be.
 ///
-/// Only backends that an operator has not taken out are counted: they are what the group has to live on.
+/// Only backends that have an address and that an operator has not taken out are counted: they are what the group has to
+/// live on.
 #[must_use]
 pub fn may_eject(
     group: impl IntoIterator<Item = Published>,
@@ -48,7 +49,7 @@ pub fn may_eject(
                 in_service += 1;
             }
             State::Up | State::CheckedDown => in_service += 1,
-            State::Drain | State::Down => {}
+            State::Drain | State::Down | State::NoAddress => {}
         }
     }
     (ejected + 1) * 100 <= in_service * u64::from(share_max_percent)

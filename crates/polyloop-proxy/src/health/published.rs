@@ -22,6 +22,8 @@ pub enum State {
     Drain,
     /// The operator took it out.
     Down,
+    /// Its name has no address for it, so there is nobody to be well or not.
+    NoAddress,
 }
 
 /// What the loops need to know about a backend. [`pack`](Self::pack) makes a word of it for an atomic; plain stores and
@@ -59,7 +61,8 @@ pub fn group_mode(
         match backend.state(now_ms) {
             State::Up => return GroupMode::Normal,
             State::CheckedDown | State::Ejected if fail_open => mode = GroupMode::FailOpen,
-            State::CheckedDown | State::Ejected | State::Drain | State::Down => {}
+            State::CheckedDown | State::Ejected | State::Drain | State::Down | State::NoAddress => {
+            }
         }
     }
     mode
@@ -99,7 +102,10 @@ impl Published {
             (GroupMode::Normal | GroupMode::FailOpen, State::Up)
             | (GroupMode::FailOpen, State::CheckedDown | State::Ejected) => true,
             (GroupMode::Normal, State::CheckedDown | State::Ejected)
-            | (GroupMode::Normal | GroupMode::FailOpen, State::Drain | State::Down)
+            | (
+                GroupMode::Normal | GroupMode::FailOpen,
+                State::Drain | State::Down | State::NoAddress,
+            )
             | (GroupMode::Closed, _) => false,
         }
     }
@@ -132,6 +138,7 @@ impl Published {
             State::Ejected => 2,
             State::Drain => 3,
             State::Down => 4,
+            State::NoAddress => 5,
         };
         self.date_ms << DATE_SHIFT | (self.suspect as u64) << SUSPECT_SHIFT | state
     }
@@ -145,6 +152,7 @@ impl Published {
             1 => State::CheckedDown,
             2 => State::Ejected,
             3 => State::Drain,
+            5 => State::NoAddress,
             _ => State::Down,
         };
         Self {
@@ -157,12 +165,13 @@ impl Published {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Up,
         Self::CheckedDown,
         Self::Ejected,
         Self::Drain,
         Self::Down,
+        Self::NoAddress,
     ];
 
     /// The name in logs, metrics and the admin pages.
@@ -174,6 +183,7 @@ impl State {
             Self::Ejected => "ejected",
             Self::Drain => "drain",
             Self::Down => "down",
+            Self::NoAddress => "no-address",
         }
     }
 }

@@ -285,13 +285,14 @@ fn slow_start_grows_from_a_tenth() {
 #[test]
 fn a_group_fails_open_only_if_told_and_never_to_those_taken_out() {
     // Goal: the policy for when none is up. Method: a table of groups by letters: U, c(hecked), e(jected), d(rain),
-    // D(own).
+    // D(own), n(o address).
     let backend = |letter| {
         let state = match letter {
             'U' => State::Up,
             'c' => State::CheckedDown,
             'e' => State::Ejected,
             'd' => State::Drain,
+            'n' => State::NoAddress,
             _ => State::Down,
         };
         Published::new(state, false, if state == State::Ejected { 2000 } else { 0 })
@@ -299,7 +300,9 @@ fn a_group_fails_open_only_if_told_and_never_to_those_taken_out() {
     for (group, open, closed, usable_open) in [
         ("Uced", GroupMode::Normal, GroupMode::Normal, "U"),
         ("cedD", GroupMode::FailOpen, GroupMode::Closed, "ce"),
-        ("dD", GroupMode::Closed, GroupMode::Closed, ""),
+        ("dDn", GroupMode::Closed, GroupMode::Closed, ""),
+        ("Un", GroupMode::Normal, GroupMode::Normal, "U"),
+        ("ne", GroupMode::FailOpen, GroupMode::Closed, "e"),
         ("", GroupMode::Closed, GroupMode::Closed, ""),
         ("e", GroupMode::FailOpen, GroupMode::Closed, "e"),
     ] {
@@ -328,7 +331,7 @@ fn words_say_what_was_packed() {
     for low in 0..16 {
         for word in [low, low | (u64::MAX << 4)] {
             let published = Published::unpack(word);
-            if low & 7 < 5 {
+            if low & 7 < 6 {
                 assert_eq!(published.pack(), word);
             } else {
                 assert_eq!(published.state(u64::MAX), State::Down);
@@ -341,7 +344,7 @@ fn words_say_what_was_packed() {
     );
     let mut names: Vec<_> = State::ALL.map(State::name).to_vec();
     names.dedup();
-    assert_eq!(names.len(), 5);
+    assert_eq!(names.len(), 6);
 }
 
 #[test]

@@ -7,6 +7,9 @@
 //!   queue ── called, or a look ──> choose
 //! ```
 //!
+//! Each attempt has the whole connect timeout. Other addresses of the same backend are no retries: they are bounded by how
+//! many there are, and the backend has failed once, however many it has.
+//!
 //! The one idea: whatever has failed is somebody's fault, and what is tried next follows from whose. A port that is in use is
 //! ours: the next port, at the same backend. A backend that refuses: another backend. Nothing left on this host: nobody else
 //! can help, but another backend may have ports left.
@@ -76,7 +79,7 @@ impl Session {
             return self.refuse(Cause::QueueFull);
         }
         let this = cx.this();
-        let extra = self.extra();
+        let extra = self.extra_until_connected();
         extra.queued_as = Some(this);
         // Whom it has tried may be well by the time it is its turn, and its turn must not end with nobody to try.
         extra.tried = Tried::new();
@@ -94,7 +97,7 @@ impl Session {
 
     fn look_again_later<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) {
         let again = cx.set_timer(Duration::from_millis(LOOK_INTERVAL_MS));
-        self.extra().again = again;
+        self.extra_until_connected().again = again;
     }
 
     /// The timer of what is to be tried again.
@@ -108,17 +111,7 @@ impl Session {
                 self.look_again_later(cx);
                 Verdict::Continue
             }
-            Phase::Connecting => {
-                let place = self.home.site.groups[usize::from(self.group)].backends
-                    [usize::from(self.backend)]
-                .places()
-                .into_iter()
-                .next();
-                match place {
-                    Some(place) => self.dial_to(cx, &place),
-                    None => self.try_next(cx, Cause::NameUnknown),
-                }
-            }
+            Phase::Connecting => self.connect_once_more(cx),
             _ => Verdict::Continue,
         }
     }
@@ -152,13 +145,40 @@ impl Session {
 
     fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
         self.backend = taken.backend as u16;
-        if taken.is_trial {
-            self.extra().is_trial = true;
+        if taken.others > 0 || taken.is_trial || self.extra.is_some() {
+            let extra = self.extra_until_connected();
+            (extra.place, extra.places_left) = (taken.turn, taken.others);
+            extra.is_trial = taken.is_trial;
         }
+        self.connect_to(cx, &taken.place)
+    }
+
+    /// Tries another address of the same backend, if there is one that was not tried.
+    pub(super) fn try_next_place<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Option<Verdict> {
+        let extra = self.extra.as_mut()?;
+        extra.places_left = extra.places_left.checked_sub(1)?;
+        extra.place = extra.place.wrapping_add(1);
+        let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+        // Its name may have lost them meanwhile.
+        let place = self.home.place(group, backend, extra.place)?;
+        Some(self.connect_to(cx, &place))
+    }
+
+    /// Asks the same address once more, within the time that is left.
+    fn connect_once_more<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
+        let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+        let nth = self.extra.as_ref().map_or(0, |extra| extra.place);
+        match self.home.place(group, backend, nth) {
+            Some(place) => self.dial_to(cx, &place),
+            None => self.try_next(cx, Cause::NameUnknown),
+        }
+    }
+
+    fn connect_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
         self.extra_asked(cx.now_ns());
         let timeout = self.listener().timeouts.connect;
         self.enter(cx, Phase::Connecting, Some(timeout));
-        self.dial_to(cx, &taken.place)
+        self.dial_to(cx, place)
     }
 
     fn dial_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
@@ -179,7 +199,7 @@ impl Session {
     /// Remembers when the attempt began, where it is not the first moment of the session.
     fn extra_asked(&mut self, now_ns: u64) {
         if now_ns != self.opened_ns {
-            self.extra().asked_ns = now_ns;
+            self.extra_until_connected().asked_ns = now_ns;
         }
     }
 
@@ -214,12 +234,12 @@ impl Session {
     ) -> Verdict {
         let errno = error.raw_os_error().unwrap_or(0);
         if self.is_port_taken(errno) {
-            return self.try_again(cx);
+            return self.connect_once_more(cx);
         }
         if errno == EAGAIN && self.is_at_unix_socket() {
             // Its queue is full, which TCP would deal with by asking again.
             let again = cx.set_timer(BACKLOG_PAUSE);
-            self.extra().again = again;
+            self.extra_until_connected().again = again;
             return Verdict::Continue;
         }
         let is_backends_fault =
@@ -227,9 +247,14 @@ impl Session {
         let board = self.backend_board();
         if is_backends_fault {
             board.connect_refused.add(1);
-            self.report_failure(cx.now_ns());
         } else {
             board.connect_local.add(1);
+        }
+        if let Some(verdict) = self.try_next_place(cx) {
+            return verdict;
+        }
+        if is_backends_fault {
+            self.report_failure(cx.now_ns());
         }
         self.try_next(cx, Cause::of_connect_errno(errno))
     }
@@ -244,7 +269,7 @@ impl Session {
         if !matches!(errno, EADDRINUSE | EADDRNOTAVAIL) || !has_range {
             return false;
         }
-        let extra = self.extra();
+        let extra = self.extra_until_connected();
         extra.ports_tried += 1;
         extra.ports_tried < PORTS_TRIED_MAX
     }
@@ -267,7 +292,7 @@ impl Session {
         }
         self.tries += 1;
         self.home.backend_board(group, failed).retried.add(1);
-        let extra = self.extra();
+        let extra = self.extra_until_connected();
         extra.tried.insert(failed);
         extra.ports_tried = 0;
         self.choose(cx)

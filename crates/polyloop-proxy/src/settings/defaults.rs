@@ -40,6 +40,21 @@ pub const WEIGHT: u16 = 1;
 /// The largest weight: finer shares than 1 to 256 are not noticed.
 pub const WEIGHT_MAX: u16 = 256;
 
+/// Backends that a host's name stands for: one, whose addresses are taken in turn, as most names are one machine's.
+pub const SLOTS: u16 = 1;
+/// Backends that a service's name stands for: a cluster of a few machines, and room for the next ones.
+pub const SLOTS_SRV: u16 = 8;
+/// The most of them. A name with more addresses has several at a slot.
+pub const SLOTS_MAX: u16 = 64;
+/// The shortest time from one look-up of a name to the next, whatever its TTL: a TTL of 0 asks for one with every session.
+pub const TTL_MIN: Duration = Duration::from_secs(1);
+/// The longest: a name that moves early is followed within minutes even where somebody wrote a day.
+pub const TTL_MAX: Duration = Duration::from_secs(300);
+/// Time to the next look-up after one has failed; it doubles with each that fails.
+pub const LOOK_UP_RETRY: Duration = Duration::from_secs(1);
+/// And the longest of these: what comes back is seen within half a minute.
+pub const LOOK_UP_RETRY_MAX: Duration = Duration::from_secs(30);
+
 /// Time between active checks of a backend: an outage is known after rise or fall times this.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How far check times differ, so that many checkers do not meet at one backend.

@@ -74,6 +74,11 @@ pub struct BackendSettings {
     pub backup: bool,
     /// Sessions open at once, over all loops. Default `None`.
     pub connections_max: Option<u32>,
+    /// How many backends the addresses of its name are dealt to; `None` is [`defaults::SLOTS`], or [`defaults::SLOTS_SRV`]
+    /// for a service name. Once [`expanded`](Self::expanded), `None` is one.
+    pub slots: Option<u16>,
+    /// Which of them this is.
+    pub slot: u16,
 }
 
 impl BackendSettings {
@@ -86,7 +91,30 @@ impl BackendSettings {
             weight: defaults::WEIGHT,
             backup: false,
             connections_max: None,
+            slots: None,
+            slot: 0,
         }
+    }
+
+    /// The backends that this one stands for: one, or as many as its name has slots, with `#1` and so on after its name.
+    #[must_use]
+    pub fn expanded(&self) -> Vec<Self> {
+        let slots = match self.to {
+            Target::Name { .. } => self.slots.unwrap_or(defaults::SLOTS),
+            Target::Srv { .. } => self.slots.unwrap_or(defaults::SLOTS_SRV),
+            Target::Addr(_) | Target::Unix(_) | Target::Echo => 1,
+        };
+        let slot = |slot: u16| Self {
+            name: if slots > 1 {
+                format!("{}#{}", self.name, slot + 1)
+            } else {
+                self.name.clone()
+            },
+            slots: Some(slots),
+            slot,
+            ..self.clone()
+        };
+        (0..slots).map(slot).collect()
     }
 }
 
@@ -97,7 +125,7 @@ pub enum Target {
     Addr(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
-    /// A name, looked up again on its TTL; each address (A, AAAA) is a backend of its own.
+    /// A name, looked up again on its TTL; its addresses (A, AAAA) are dealt to as many backends as it has slots.
     Name {
         /// The name, as written.
         host: String,
@@ -105,7 +133,7 @@ pub enum Target {
         port: u16,
     },
     /// A service name, looked up again on its TTL; each SRV record of the lowest priority is a backend of its own, with
-    /// the record's port and weight, those of other priorities are backups.
+    /// the record's port and weight, those of other priorities are backups; as far as there are slots for them.
     Srv {
         /// The name, as in `_db._tcp.example.org`.
         name: String,

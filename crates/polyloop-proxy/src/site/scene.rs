@@ -10,13 +10,14 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Group, Site};
+use super::{Group, Shares, Site};
 use crate::balance::{Candidate, Tried};
 use crate::health::{GroupMode, Published, State, group_mode};
 
 /// See the module's documentation.
 pub(super) struct Scene<'a> {
     group: &'a Group,
+    shares: &'a Shares,
     tried: &'a Tried,
     mode: GroupMode,
     now_ms: u64,
@@ -38,25 +39,32 @@ pub(super) enum Offer {
 }
 
 impl<'a> Scene<'a> {
-    pub(super) fn new(site: &'a Site, group: usize, tried: &'a Tried, now_ms: u64) -> Self {
+    pub(super) fn new(
+        site: &'a Site,
+        group: usize,
+        shares: &'a Shares,
+        tried: &'a Tried,
+        now_ms: u64,
+    ) -> Self {
         let fails_open = site.settings.groups[group].fail_open;
         let group = &site.groups[group];
         let words = || {
-            let weighted = group.weights.iter().zip(&group.backends);
+            let weighted = shares.weights.iter().zip(&group.backends);
             weighted
                 .filter(|(weight, _)| weight.weight > 0)
                 .map(|(_, backend)| backend.published())
         };
         let mut scene = Self {
             group,
+            shares,
             tried,
             mode: group_mode(words(), now_ms, fails_open),
             now_ms,
             backups_wait: false,
             has_others: words().any(|word| is_up(word, now_ms)),
         };
-        if group.has_backups {
-            let primaries = (0..group.backends.len()).filter(|&at| !group.weights[at].backup);
+        if shares.weights.iter().any(|weight| weight.backup) {
+            let primaries = (0..shares.weights.len()).filter(|&at| !shares.weights[at].backup);
             scene.backups_wait = primaries
                 .map(|index| scene.offer(index))
                 .any(|offer| offer == Offer::Full);
@@ -66,13 +74,12 @@ impl<'a> Scene<'a> {
 
     pub(super) fn offer(&self, index: usize) -> Offer {
         let backend = &self.group.backends[index];
-        let weight = self.group.weights[index];
+        let weight = self.shares.weights[index];
         let published = backend.published();
         let is_usable = weight.weight > 0
             && published.usable(self.now_ms, self.mode)
             && !self.tried.contains(index)
-            && !(self.has_others && self.is_on_trial(index) && backend.is_tried_out.load(Relaxed))
-            && backend.has_place();
+            && !(self.has_others && self.is_on_trial(index) && backend.is_tried_out.load(Relaxed));
         if !is_usable {
             return Offer::Unusable;
         }

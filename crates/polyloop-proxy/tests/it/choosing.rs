@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use polyloop::Remote;
 use polyloop_proxy::balance::Algorithm;
 use polyloop_proxy::health::Manual;
 use polyloop_proxy::settings::PassiveEjection;
 use polyloop_sim::{Client, World};
 
-use crate::{Echo, NOBODY, Named, backend, drain, proxy, settings, settle};
+use crate::{Echo, NOBODY, Named, address, backend, drain, proxy, settings, settle};
 
 #[test]
 fn a_refused_session_goes_to_another_backend_with_what_it_has_said() {
@@ -252,5 +253,75 @@ fn a_backup_serves_only_while_no_other_can() {
         settle(&mut front.sim, &mut spare);
     }
     assert_eq!(heard, [&b""[..], b"spare", b""]);
+    front.assert_at_rest(&world);
+}
+
+#[test]
+fn every_address_of_a_backend_is_tried_before_it_has_failed() {
+    // Goal: one dead or silent address costs nobody a session, and the backend no reputation. Method: a backend with three
+    // addresses, of which one answers, no retries, ejection at the first failure; then none that answers.
+    let world = World::new(8);
+    let silent = world.listen();
+    world.silence(silent.id());
+    let mut back = backend(&world, || Named(b"in"));
+    let mut settings = settings(&[NOBODY]);
+    settings.groups[0].retries = 0;
+    settings.groups[0].fail_open = false;
+    settings.groups[0].passive = Some(PassiveEjection {
+        errors: 1,
+        share_max_percent: 100,
+        ..PassiveEjection::default()
+    });
+    let mut front = proxy(&world, 1, settings);
+    let place = |listener| Remote::Tcp(address(listener));
+    let backend = |front: &crate::Proxy| front.site.groups[0].backends[0].boards[0].chosen.value();
+    let places = vec![
+        place(NOBODY),
+        place(silent.id()),
+        place(back.listeners()[0]),
+    ];
+    front.site.groups[0].backends[0].set_places(places);
+    let clients: Vec<_> = (0..6)
+        .map(|_| world.connect(front.sim.listeners()))
+        .collect();
+    settle(&mut front.sim, &mut back);
+    front.sim.advance(Duration::from_millis(5_010));
+    settle(&mut front.sim, &mut back);
+    for client in &clients {
+        assert_eq!(client.receive(10), b"in");
+    }
+    assert_eq!(backend(&front), 6);
+    let subject = &front.site.groups[0].backends[0];
+    let board = &subject.boards[0];
+    assert_eq!(
+        (
+            board.connect_refused.value(),
+            board.connect_timeouts.value()
+        ),
+        (2, 4)
+    );
+    assert_eq!(
+        subject
+            .changes
+            .ejected
+            .load(std::sync::atomic::Ordering::Relaxed),
+        0
+    );
+    subject.set_places(vec![place(NOBODY), place(NOBODY + 1)]);
+    let client = world.connect(front.sim.listeners());
+    settle(&mut front.sim, &mut back);
+    assert!(client.was_reset());
+    let subject = &front.site.groups[0].backends[0];
+    assert_eq!(subject.boards[0].connect_refused.value(), 4);
+    assert_eq!(
+        subject
+            .changes
+            .ejected
+            .load(std::sync::atomic::Ordering::Relaxed),
+        1
+    );
+    drop(clients);
+    drop(client);
+    settle(&mut front.sim, &mut back);
     front.assert_at_rest(&world);
 }

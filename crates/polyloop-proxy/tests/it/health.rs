@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use polyloop::{Ctx, Handler, Input, Verdict};
+use polyloop::{Ctx, Handler, Input, Remote, Verdict};
 use polyloop_proxy::balance::Algorithm;
 use polyloop_proxy::health::{Manual, State};
 use polyloop_proxy::settings::{CheckKind, HealthCheck, OnDown, PassiveEjection};
 use polyloop_sim::World;
 
-use crate::{Echo, NOBODY, Named, Proxy, backend, proxy, settings, settle};
+use crate::{Echo, NOBODY, Named, Proxy, address, backend, proxy, settings, settle};
 
 /// Resets everybody who speaks.
 struct Breaker;
@@ -250,4 +250,37 @@ fn sessions_of_a_backend_that_goes_down_are_closed_if_so_told() {
         assert_eq!(front.states(), [if is_cut { "DD" } else { "--" }]);
         front.assert_at_rest(&world);
     }
+}
+
+#[test]
+fn a_backend_is_well_if_one_of_its_addresses_is() {
+    // Goal: a check asks all addresses before it has failed, and none where there is none. Method: two dead ones and a living one;
+    // then only dead ones; then none.
+    let world = World::new(9);
+    let mut back = backend(&world, || Echo);
+    let mut settings = settings(&[NOBODY]);
+    settings.groups[0].health = Some(HealthCheck::new(CheckKind::Connect));
+    let mut front = proxy(&world, 1, settings);
+    let place = |listener| Remote::Tcp(address(listener));
+    let dead = vec![place(NOBODY), place(NOBODY + 1)];
+    let living = [dead.clone(), vec![place(back.listeners()[0])]].concat();
+    for (places, expected, changes) in [
+        (living.clone(), State::Up, 0),
+        (dead, State::CheckedDown, 1),
+        (Vec::new(), State::CheckedDown, 1),
+        (living, State::Up, 1),
+    ] {
+        front.site.groups[0].backends[0].set_places(places);
+        for _ in 0..100 {
+            front.sim.advance(Duration::from_millis(100));
+            settle(&mut front.sim, &mut back);
+        }
+        assert_eq!(state(&world, &front, 0), expected);
+        let down = &front.site.groups[0].backends[0].changes.down;
+        assert_eq!(down.load(Relaxed), changes);
+    }
+    front.sim.console().drain(world.now_ns());
+    front.sim.settle();
+    settle(&mut front.sim, &mut back);
+    front.assert_at_rest(&world);
 }

@@ -5,8 +5,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use polyloop::Remote;
+use polyloop_proxy::balance::Weight;
 use polyloop_proxy::health::{Manual, State};
-use polyloop_proxy::site::{Backend, BackendBoard, Site};
+use polyloop_proxy::names::Name;
+use polyloop_proxy::settings::{BackendSettings, GroupSettings};
+use polyloop_proxy::site::{Backend, BackendBoard, Group, Site};
 use polyloop_sys::clock::monotonic_ns;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -67,7 +70,27 @@ struct GroupView<'a> {
     name: &'a str,
     balance: &'static str,
     waiting: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NameView<'a>>,
     backends: Vec<BackendView<'a>>,
+}
+
+/// A name that is looked up, and the backends that it stands for.
+#[derive(Serialize)]
+struct NameView<'a> {
+    name: &'a str,
+    /// The first of its backends and how many they are.
+    at: String,
+    slots: usize,
+    addresses: usize,
+    look_ups: u64,
+    failures: u64,
+    /// How long ago it was answered, in milliseconds.
+    answered_ms_ago: Option<u64>,
+    /// How long the last answer holds, or how long a failed look-up waits for the next.
+    again_in_ms: u64,
+    /// Why the last look-up failed.
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -104,30 +127,12 @@ pub(super) fn render(site: &Site) -> Vec<u8> {
         }
     });
     let groups = site.settings.groups.iter().zip(&site.groups).enumerate();
-    let groups = groups.map(|(group_at, (settings, group))| GroupView {
+    let groups = groups.map(|(at, (settings, group))| GroupView {
         name: &settings.name,
         balance: settings.balance.name(),
         waiting: group.waiting(),
-        backends: settings
-            .backends
-            .iter()
-            .zip(&group.backends)
-            .enumerate()
-            .map(|(at, (settings, backend))| BackendView {
-                at: format!("{group_at}/{at}"),
-                name: &settings.name,
-                state: backend.published().state(now_ms).name(),
-                addresses: backend.places().iter().map(address).collect(),
-                weight: settings.weight,
-                backup: settings.backup,
-                live: backend.taken(),
-                max: settings.connections_max,
-                went_up: backend.changes.up.load(Relaxed),
-                went_down: backend.changes.down.load(Relaxed),
-                ejected: backend.changes.ejected.load(Relaxed),
-                counters: counters(backend),
-            })
-            .collect(),
+        names: names_of(site, at, now_ms),
+        backends: backends_of(at, settings, group, now_ms),
     });
     let document = Document {
         listeners: listeners.collect(),
@@ -138,6 +143,55 @@ pub(super) fn render(site: &Site) -> Vec<u8> {
         .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}").into_bytes());
     bytes.push(b'\n');
     bytes
+}
+
+fn backends_of<'a>(
+    group_at: usize,
+    settings: &'a GroupSettings,
+    group: &Group,
+    now_ms: u64,
+) -> Vec<BackendView<'a>> {
+    let shares = group.shares();
+    let backends = settings.backends.iter().zip(&group.backends);
+    let backends = backends.zip(&shares.weights).enumerate();
+    let view = |(at, ((settings, backend), share)): (
+        usize,
+        ((&'a BackendSettings, &Backend), &Weight),
+    )| BackendView {
+        at: format!("{group_at}/{at}"),
+        name: &settings.name,
+        state: backend.published().state(now_ms).name(),
+        addresses: backend.places().iter().map(address).collect(),
+        weight: share.weight,
+        backup: share.backup,
+        live: backend.taken(),
+        max: settings.connections_max,
+        went_up: backend.changes.up.load(Relaxed),
+        went_down: backend.changes.down.load(Relaxed),
+        ejected: backend.changes.ejected.load(Relaxed),
+        counters: counters(backend),
+    };
+    backends.map(view).collect()
+}
+
+fn names_of(site: &Site, group: usize, now_ms: u64) -> Vec<NameView<'_>> {
+    let names = site.names.iter().filter(|name| name.group == group);
+    names.map(|name| name_view(site, name, now_ms)).collect()
+}
+
+fn name_view<'a>(site: &Site, name: &'a Name, now_ms: u64) -> NameView<'a> {
+    let answered_ms = name.answered_ms.load(Relaxed);
+    NameView {
+        name: name.text(),
+        at: format!("{}/{}", name.group, name.first),
+        slots: name.slots,
+        addresses: name.addresses(site),
+        look_ups: name.look_ups.load(Relaxed),
+        failures: name.failures.load(Relaxed),
+        answered_ms_ago: (answered_ms > 0).then(|| now_ms.saturating_sub(answered_ms)),
+        again_in_ms: u64::try_from(name.again_in().as_millis()).unwrap_or(u64::MAX),
+        error: name.error(),
+    }
 }
 
 /// A backend's counters, added up over the loops.
@@ -168,7 +222,7 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use polyloop_proxy::settings::{BackendSettings, GroupSettings, ProxySettings, Target};
+    use polyloop_proxy::settings::{ProxySettings, Target};
 
     #[test]
     fn orders_are_exact_and_do_what_they_say() {

@@ -58,6 +58,7 @@ pub(crate) fn check(
         limits: process.draft.limits.clone(),
         access_log: process.draft.access_log.clone(),
         drain_close: process.draft.drain_close,
+        dns: process.draft.dns.clone(),
     }
 }
 

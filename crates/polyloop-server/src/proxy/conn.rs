@@ -1,4 +1,5 @@
-//! What lives on the loops of `polyloop proxy`: sessions, the embedded echo, checkers, and administrators' visitors.
+//! What lives on the loops of `polyloop proxy`: sessions, the embedded echo, checkers, namers, and
+//! administrators' visitors.
 //!
 //! The one idea: one enum, as for the echo service. A session is its largest kind by far, so the others cost nothing more.
 
@@ -13,6 +14,8 @@ use polyloop_proxy::checker::Checker;
 use polyloop_proxy::session::{Note, Session};
 use polyloop_proxy::site::LoopSite;
 
+use super::names::{LookedUp, Namer};
+use super::resolver::Resolver;
 use crate::admin::{Admin, Answer, Visited};
 
 /// One of them.
@@ -22,6 +25,7 @@ pub(super) enum Conn {
     /// Behind a proxy without backends.
     Echo,
     Checker(Checker),
+    Namer(Namer),
     Admin(Admin),
 }
 
@@ -29,6 +33,7 @@ pub(super) enum Conn {
 #[derive(Debug)]
 pub(super) enum Message {
     Note(Note),
+    LookedUp(LookedUp),
     Answer(Answer),
 }
 
@@ -40,6 +45,7 @@ pub(super) struct Conns {
     /// The gates after those.
     admin_gate: Option<usize>,
     mailer: Arc<OnceLock<Mailer<Message>>>,
+    resolver: Arc<Resolver>,
 }
 
 impl Conns {
@@ -48,12 +54,14 @@ impl Conns {
         listeners: &[usize],
         has_admin: bool,
         mailer: Arc<OnceLock<Mailer<Message>>>,
+        resolver: Arc<Resolver>,
     ) -> Self {
         Self {
             home,
             listeners: listeners.into(),
             admin_gate: has_admin.then_some(listeners.len()),
             mailer,
+            resolver,
         }
     }
 }
@@ -70,10 +78,9 @@ impl Factory for Conns {
     }
 
     fn residents(&mut self, _loop_index: usize) -> Vec<Conn> {
-        Checker::all(&self.home)
-            .into_iter()
-            .map(Conn::Checker)
-            .collect()
+        let checkers = Checker::all(&self.home).into_iter().map(Conn::Checker);
+        let namers = Namer::all(&self.home, &self.resolver).into_iter();
+        checkers.chain(namers.map(Conn::Namer)).collect()
     }
 
     fn started(&mut self, mailer: Mailer<Message>) {
@@ -91,7 +98,7 @@ impl Visited for Conn {
 impl Handler for Conn {
     type Message = Message;
 
-    const NAMES: &'static [&'static str] = &["proxy", "echo", "check", "admin"];
+    const NAMES: &'static [&'static str] = &["proxy", "echo", "check", "admin", "name"];
 
     fn name_index(&self) -> usize {
         match self {
@@ -99,12 +106,13 @@ impl Handler for Conn {
             Self::Echo => 1,
             Self::Checker(_) => 2,
             Self::Admin(_) => 3,
+            Self::Namer(_) => 4,
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            Self::Session(_) | Self::Echo | Self::Checker(_) => Class::Normal,
+            Self::Session(_) | Self::Echo | Self::Checker(_) | Self::Namer(_) => Class::Normal,
             // A person looking for the reason why everything is slow must not wait behind everything.
             Self::Admin(_) => Class::Urgent,
         }
@@ -115,6 +123,7 @@ impl Handler for Conn {
             Self::Session(session) => session.opened(cx),
             Self::Echo => Verdict::Continue,
             Self::Checker(checker) => checker.opened(cx),
+            Self::Namer(namer) => namer.look_up(cx, Message::LookedUp),
             Self::Admin(admin) => admin.on_open(cx),
         }
     }
@@ -128,6 +137,8 @@ impl Handler for Conn {
                 Verdict::Continue
             }
             Self::Checker(checker) => checker.data(cx, input),
+            // It has no socket.
+            Self::Namer(_) => Verdict::Continue,
             Self::Admin(admin) => admin.on_data(cx, input),
         }
     }
@@ -135,7 +146,7 @@ impl Handler for Conn {
     fn on_spliced(&mut self, cx: &mut Ctx<'_, Self>, bytes: usize) -> Verdict {
         match self {
             Self::Session(session) => session.spliced(cx, bytes),
-            Self::Echo | Self::Checker(_) | Self::Admin(_) => Verdict::Continue,
+            Self::Echo | Self::Checker(_) | Self::Namer(_) | Self::Admin(_) => Verdict::Continue,
         }
     }
 
@@ -143,6 +154,7 @@ impl Handler for Conn {
         match self {
             Self::Session(session) => session.finished(cx),
             Self::Checker(checker) => checker.failed(cx),
+            Self::Namer(_) => Verdict::Continue,
             Self::Echo | Self::Admin(_) => Verdict::Drain,
         }
     }
@@ -152,6 +164,7 @@ impl Handler for Conn {
             Self::Session(session) => session.timer(cx, timer),
             Self::Echo => Verdict::Continue,
             Self::Checker(checker) => checker.timer(cx, timer),
+            Self::Namer(namer) => namer.timer(cx, timer, Message::LookedUp),
             Self::Admin(admin) => admin.on_timer(cx),
         }
     }
@@ -174,6 +187,10 @@ impl Handler for Conn {
                 admin.on_answer(cx, Some(answer))
             }
             (Self::Admin(admin), _) => admin.on_answer(cx, None),
+            (Self::Namer(namer), Some(Message::LookedUp(looked_up))) => {
+                namer.looked_up(cx, Some(looked_up))
+            }
+            (Self::Namer(namer), _) => namer.looked_up(cx, None),
             _ => Verdict::Continue,
         }
     }
@@ -182,7 +199,7 @@ impl Handler for Conn {
         match self {
             Self::Session(session) => session.connected(cx),
             Self::Checker(checker) => checker.connected(cx),
-            Self::Echo | Self::Admin(_) => Verdict::Continue,
+            Self::Echo | Self::Namer(_) | Self::Admin(_) => Verdict::Continue,
         }
     }
 
@@ -190,14 +207,14 @@ impl Handler for Conn {
         match self {
             Self::Session(session) => session.connect_failed(cx, &error),
             Self::Checker(checker) => checker.connect_failed(cx, &error),
-            Self::Echo | Self::Admin(_) => Verdict::Continue,
+            Self::Echo | Self::Namer(_) | Self::Admin(_) => Verdict::Continue,
         }
     }
 
     fn on_drain(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
         match self {
             Self::Session(session) => session.drain(cx),
-            Self::Echo | Self::Checker(_) => Verdict::Continue,
+            Self::Echo | Self::Checker(_) | Self::Namer(_) => Verdict::Continue,
             Self::Admin(admin) => admin.on_drain(),
         }
     }

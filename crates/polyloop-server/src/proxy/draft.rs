@@ -5,6 +5,7 @@
 //! the order in which it is written does not matter; [`check`](mod@super::check) puts it together.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub(crate) struct Process {
     pub(crate) limits: GlobalLimits,
     pub(crate) access_log: AccessLogSettings,
     pub(crate) drain_close: DrainClose,
+    /// Name servers; empty for the system's.
+    pub(crate) dns: Vec<SocketAddr>,
 }
 
 /// One listener.

@@ -116,8 +116,17 @@ pub(crate) const FLAGS: &[Flag] = &[
                repeated [default: an embedded echo, so that bytes are seen to move at once]\n\nMore about it after commas, as in \
                db1:5432,weight=3,backup,max=200,name=a: weight 0 to 256 (its share; 0 gets nothing new) [default: 1], backup \
                (used while no other can be), max (sessions open at once; more wait in the queue) [default: off], name (in \
-               logs and metrics). Names are looked up again when their TTL ends.",
+               logs and metrics), slots (backends that a name's addresses are dealt to) [default: 1, for srv: 8]. Names are \
+               looked up again when their TTL ends.",
     },
+    flag(
+        "dns",
+        Process,
+        Many("ADDR"),
+        BACKENDS,
+        "Name servers to ask for the addresses of backends, as in 10.0.0.2 or 10.0.0.2:5353; /etc/hosts comes first [default: \
+         those of /etc/resolv.conf]",
+    ),
     flag(
         "balance",
         Group,

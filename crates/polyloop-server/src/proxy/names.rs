@@ -1,157 +1,165 @@
-//! Backends that are named: their addresses, looked up at the start and again and again.
+//! Looks the names of backends up: a resident of a loop for each name, once per process, spread over the loops.
 //!
-//! The system's resolver answers (files, DNS, whatever the host is set up with), on a thread of its own, since it blocks. It
-//! does not tell how long an answer holds, so each name is looked up every [`INTERVAL`]. A look-up that fails changes
-//! nothing: the last answer is better than none.
+//! ```text
+//!   on_open, timer --job--> offload pool "blocking": Resolver asks, the site deals the addresses to backends
+//!        ^                                                           |
+//!        +-- timer: when the answer ends, or after a failure --------+ result: when to look again
+//! ```
 //!
-//! Deliberately absent: SRV records, which the system's resolver does not know.
+//! The one idea: a loop only keeps the time. Asking blocks, and dealing may build tables, so both are the job's.
+//!
+//! Deliberately absent: what an answer means ([`polyloop_proxy::names`]), and how it is had ([`resolver`](super::resolver)).
 
-use std::io;
-use std::net::ToSocketAddrs;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use polyloop::Remote;
-use polyloop_proxy::settings::{ProxySettings, Target};
-use polyloop_proxy::site::Site;
+use polyloop::{Ctx, Handler, PoolId, TimerKey, Verdict};
+use polyloop_proxy::names::{Name, News};
+use polyloop_proxy::settings::defaults::LOOK_UP_RETRY;
+use polyloop_proxy::site::{LoopSite, Site};
+use polyloop_sys::clock::monotonic_ns;
 
-/// The TTL of most records of services that move is between 30 seconds and 5 minutes.
-const INTERVAL: Duration = Duration::from_secs(30);
+use super::resolver::Resolver;
 
-/// The looking-up thread. It ends when this is dropped.
-pub(super) struct Names {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+/// Looks one name up for ever.
+#[derive(Debug)]
+pub(super) struct Namer {
+    site: Arc<Site>,
+    resolver: Arc<Resolver>,
+    nth: usize,
+    timer: Option<TimerKey>,
 }
 
-/// A backend that is named.
-struct Named {
-    group: usize,
-    backend: usize,
-    host: String,
-    port: u16,
-    /// What was told last, so that only changes are told.
-    last: Option<Vec<Remote>>,
-}
+/// A look-up has ended; the next is due after this.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LookedUp(Duration);
 
-impl Names {
-    /// Looks all names up once, and then on a thread; `None` if there are none.
-    pub(super) fn start(settings: &ProxySettings, site: Arc<Site>) -> io::Result<Option<Self>> {
-        let mut names = named(settings);
-        if names.is_empty() {
-            return Ok(None);
-        }
-        look_up_all(&mut names, &site);
-        let (stop, stopped) = channel();
-        let thread = thread::Builder::new()
-            .name("names".to_owned())
-            .spawn(move || run(names, &site, &stopped))?;
-        Ok(Some(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        }))
-    }
-}
-
-impl Drop for Names {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        // A look-up that hangs is left behind: the process is ending.
-        if let Some(thread) = self.thread.take()
-            && thread.is_finished()
-        {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn named(settings: &ProxySettings) -> Vec<Named> {
-    let groups = settings.groups.iter().enumerate();
-    groups
-        .flat_map(|(group, settings)| {
-            let backends = settings.backends.iter().enumerate();
-            backends.filter_map(move |(backend, settings)| match &settings.to {
-                Target::Name { host, port } => Some(Named {
-                    group,
-                    backend,
-                    host: host.clone(),
-                    port: *port,
-                    last: None,
-                }),
-                Target::Addr(_) | Target::Unix(_) | Target::Srv { .. } | Target::Echo => None,
+impl Namer {
+    /// Those of one loop: every name has one on one loop.
+    pub(super) fn all(home: &Rc<LoopSite>, resolver: &Arc<Resolver>) -> Vec<Self> {
+        let site = &home.site;
+        (0..site.names.len())
+            .filter(|nth| nth % site.loops() == home.index)
+            .map(|nth| Self {
+                site: Arc::clone(site),
+                resolver: Arc::clone(resolver),
+                nth,
+                timer: None,
             })
-        })
-        .collect()
-}
-
-fn run(mut names: Vec<Named>, site: &Site, stopped: &Receiver<()>) {
-    while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        look_up_all(&mut names, site);
+            .collect()
     }
-}
 
-fn look_up_all(names: &mut [Named], site: &Site) {
-    for name in names {
-        let answer = (name.host.as_str(), name.port).to_socket_addrs();
-        let found = answer.map(|addrs| {
-            let mut addrs: Vec<_> = addrs.collect();
-            addrs.sort_unstable();
-            addrs.dedup();
-            addrs.into_iter().map(Remote::Tcp).collect::<Vec<_>>()
-        });
-        name.take(found, site);
+    /// The loop begins, or the time has come.
+    pub(super) fn look_up<H: Handler>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        message: fn(LookedUp) -> H::Message,
+    ) -> Verdict {
+        let (site, resolver, nth) = (Arc::clone(&self.site), Arc::clone(&self.resolver), self.nth);
+        let job = move || message(look_up(&site, &resolver, nth));
+        if cx.offload(PoolId::BLOCKING, job).is_err() {
+            // A name that is late is no failure of the name.
+            tracing::warn!(
+                "name {}: its look-up waits, as the pool for jobs that wait is full (--offload-blocking)",
+                self.site.names[self.nth].text()
+            );
+            return self.wait(cx, LOOK_UP_RETRY);
+        }
+        Verdict::Continue
     }
-}
 
-impl Named {
-    fn take(&mut self, found: io::Result<Vec<Remote>>, site: &Site) {
-        let (host, port) = (&self.host, self.port);
-        match found {
-            Ok(places) if !places.is_empty() => {
-                if self.last.as_ref() != Some(&places) {
-                    tracing::info!("backend {host}:{port} is at {} addresses", places.len());
-                    site.groups[self.group].backends[self.backend].set_places(places.clone());
-                    self.last = Some(places);
-                }
+    pub(super) fn timer<H: Handler>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        timer: TimerKey,
+        message: fn(LookedUp) -> H::Message,
+    ) -> Verdict {
+        if self.timer != Some(timer) {
+            return Verdict::Continue;
+        }
+        self.timer = None;
+        self.look_up(cx, message)
+    }
+
+    /// A look-up has ended; `None` if it panicked.
+    pub(super) fn looked_up<H: Handler>(
+        &mut self,
+        cx: &mut Ctx<'_, H>,
+        result: Option<LookedUp>,
+    ) -> Verdict {
+        let again_in = match result {
+            Some(LookedUp(again_in)) => again_in,
+            None => {
+                let panicked = Err("the look-up panicked; that is a bug".to_owned());
+                take(&self.site, self.nth, panicked)
             }
-            Ok(_) => tracing::warn!("backend {host}:{port}: the name has no address"),
-            Err(error) => tracing::warn!("backend {host}:{port}: {error}; its last addresses stay"),
+        };
+        self.wait(cx, again_in)
+    }
+
+    fn wait<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, wait: Duration) -> Verdict {
+        self.timer = cx.set_timer(wait);
+        Verdict::Continue
+    }
+}
+
+/// Waits until every name has been looked up once, well or not; at most [`FIRST_MAX`].
+pub(super) fn await_first(site: &Site) {
+    let deadline = Instant::now() + FIRST_MAX;
+    while !site.names.iter().all(Name::is_settled) {
+        if Instant::now() > deadline {
+            let late = site.names.iter().filter(|name| !name.is_settled());
+            let late: Vec<_> = late.map(Name::text).collect();
+            tracing::warn!(
+                "serving begins before these names are known, whose look-ups go on: {}",
+                late.join(", ")
+            );
+            return;
+        }
+        std::thread::park_timeout(FIRST_STEP);
+    }
+}
+
+/// The job.
+fn look_up(site: &Site, resolver: &Resolver, nth: usize) -> LookedUp {
+    let answer = resolver.look_up(&site.names[nth].target);
+    LookedUp(take(site, nth, answer))
+}
+
+fn take(
+    site: &Site,
+    nth: usize,
+    answer: Result<polyloop_proxy::names::Answer, String>,
+) -> Duration {
+    let name = &site.names[nth];
+    let outcome = name.handle_answer(site, answer, monotonic_ns() / 1_000_000);
+    let (group, text) = (&site.settings.groups[name.group].name, name.text());
+    let again = outcome.again_in.as_secs_f64();
+    match outcome.news {
+        News::Nothing => {}
+        News::Moved { addrs, left_out: 0 } => {
+            tracing::info!("name {group}/{text} has {addrs} addresses now");
+        }
+        News::Moved { addrs, left_out } => tracing::warn!(
+            "name {group}/{text} has {addrs} addresses now, and {left_out} more for which there is no slot; give it \
+             more (slots=N)"
+        ),
+        News::Failed { error, is_known } => {
+            let until_then = if is_known {
+                "its last addresses stay"
+            } else {
+                "it has no address yet, so nobody can be sent there"
+            };
+            tracing::warn!(
+                "name {group}/{text}: {error}; {until_then}; looked up again in {again:.0} s (--dns, /etc/resolv.conf and \
+                 /etc/hosts decide who knows it)"
+            );
         }
     }
+    outcome.again_in
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use polyloop_proxy::settings::{BackendSettings, GroupSettings};
-
-    #[test]
-    fn a_name_becomes_places_and_a_bad_answer_changes_nothing() {
-        // Goal: backends move with their names. Method: a name that every host knows, then an answer that fails.
-        let to = Target::Name {
-            host: "localhost".to_owned(),
-            port: 5432,
-        };
-        let settings = ProxySettings {
-            groups: vec![GroupSettings {
-                backends: vec![BackendSettings::new("db".to_owned(), to)],
-                ..GroupSettings::default()
-            }],
-            ..ProxySettings::default()
-        };
-        let site = Site::new(settings.clone(), 1);
-        let mut names = named(&settings);
-        look_up_all(&mut names, &site);
-        let places = site.groups[0].backends[0].places();
-        assert!(
-            places.iter().all(|place| matches!(place, Remote::Tcp(addr) if addr.ip().is_loopback() && addr.port() == 5432)),
-            "{places:?}"
-        );
-        assert!(!places.is_empty());
-        names[0].take(Err(io::ErrorKind::TimedOut.into()), &site);
-        names[0].take(Ok(Vec::new()), &site);
-        assert_eq!(site.groups[0].backends[0].places(), places);
-    }
-}
+/// How long a start waits for names. A server that does not answer must not keep the others' clients waiting.
+const FIRST_MAX: Duration = Duration::from_secs(3);
+const FIRST_STEP: Duration = Duration::from_millis(1);

@@ -75,6 +75,7 @@ pub(crate) fn blocks(effective: &Effective) -> Vec<Block> {
         limits: draft.process.draft.limits.clone(),
         access_log: draft.process.draft.access_log.clone(),
         drain_close: draft.process.draft.drain_close,
+        dns: draft.process.draft.dns.clone(),
     };
     let process = |header, keys: &'static [Key<Process>]| Block {
         header,

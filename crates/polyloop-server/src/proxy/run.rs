@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use polyloop::server::PerLoop;
-use polyloop::{GateKind, LoopInfo, Mailer, Server, Status};
+use polyloop::{GateKind, LoopInfo, Mailer, Server, Status, Vigilance};
 use polyloop_proxy::health::{Change, State};
 use polyloop_proxy::session::{Note, vigilance};
 use polyloop_proxy::settings::{AccessLogTo, ProxySettings, Splice, Target};
@@ -19,9 +19,10 @@ use polyloop_sys::clock::monotonic_ns;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::conn::{Conns, Message};
-use super::names::Names;
+use super::names;
 use super::print;
 use super::resolve::Effective;
+use super::resolver::Resolver;
 use crate::exit::Exit;
 use crate::logging::Talk;
 use crate::serve;
@@ -35,13 +36,6 @@ const RECORDS_MAX: usize = 65_536;
 
 /// Serves until told to end.
 pub(super) fn run(mut effective: Effective) -> Exit {
-    if let Some(name) = first_srv(&effective.proxy) {
-        super::say(&format!(
-            "error: --to srv:{name}: service names (SRV) are not looked up by this version; name the hosts, as in \
-             --to db1.example.org:5432 --to db2.example.org:5432\n"
-        ));
-        return Exit::Usage;
-    }
     let log = match AccessLog::open(&effective.proxy.access_log.to) {
         Ok(log) => log,
         Err(text) => {
@@ -58,14 +52,6 @@ pub(super) fn run(mut effective: Effective) -> Exit {
     });
     log.finish();
     exit
-}
-
-fn first_srv(proxy: &ProxySettings) -> Option<&str> {
-    let mut backends = proxy.groups.iter().flat_map(|group| &group.backends);
-    backends.find_map(|backend| match &backend.to {
-        Target::Srv { name } => Some(name.as_str()),
-        Target::Addr(_) | Target::Unix(_) | Target::Name { .. } | Target::Echo => None,
-    })
 }
 
 /// What the library is told because it serves a proxy.
@@ -99,6 +85,17 @@ fn gates(proxy: &ProxySettings) -> Vec<usize> {
         .collect()
 }
 
+/// Where the listeners listen, and what the kernel watches over there.
+fn listens(proxy: &ProxySettings) -> Vec<(ListenAddr, Vigilance)> {
+    let listeners = proxy.listeners.iter();
+    let addrs = listeners.flat_map(|listener| {
+        let watched = vigilance(listener);
+        let addrs = listener.listen.iter();
+        addrs.map(move |addr| (addr.clone(), watched))
+    });
+    addrs.collect()
+}
+
 fn assemble(
     settings: &Settings,
     talk: &Talk,
@@ -114,24 +111,14 @@ fn assemble(
         .groups
         .iter()
         .any(|group| group.backends.iter().any(|b| b.to == Target::Echo));
-    let listens: Vec<_> = proxy
-        .listeners
-        .iter()
-        .flat_map(|listener| {
-            let watched = vigilance(listener);
-            listener
-                .listen
-                .iter()
-                .map(move |addr| (addr.clone(), watched))
-        })
-        .collect();
+    let listens = listens(&proxy);
+    let resolver = Arc::new(Resolver::new(proxy.dns.clone()));
     let home = Home {
         proxy,
         site: OnceLock::new(),
         mailer: Arc::new(OnceLock::new()),
         drain: settings.server.drain,
         records: log.writer(talk),
-        names: OnceLock::new(),
         seed: settings.server.seed,
     };
     let home = Arc::new(home);
@@ -143,7 +130,8 @@ fn assemble(
             let site = home.site(info.loops);
             open_site(&info, Some(Arc::clone(&site)));
             let part = LoopSite::new(&site, info.index, home.seed);
-            Conns::new(part, &gates, has_admin, Arc::clone(&home.mailer))
+            let (mailer, resolver) = (Arc::clone(&home.mailer), Arc::clone(&resolver));
+            Conns::new(part, &gates, has_admin, mailer, resolver)
         }
     };
     let mut server = Server::with_factories(factories).settings(settings.server.clone());
@@ -161,10 +149,11 @@ fn assemble(
             .listeners
             .iter()
             .find(|bound| bound.index == echo_gate);
-        home.look_names_up(status.boards.len());
         if let (true, Some(echo)) = (has_echo, echo.and_then(|echo| echo.addr.parse().ok())) {
             home.site(status.boards.len()).set_echo(echo);
         }
+        // Nobody is told that the server serves before its names are known, if they can be known soon.
+        names::await_first(&home.site(status.boards.len()));
         rows
     };
     (server, ready)
@@ -182,22 +171,10 @@ struct Home {
     mailer: Arc<OnceLock<Mailer<Message>>>,
     drain: std::time::Duration,
     records: Option<NonBlocking>,
-    names: OnceLock<Option<Names>>,
     seed: u64,
 }
 
 impl Home {
-    /// Starts to look names up. The first answers come before anybody is told that the server serves.
-    fn look_names_up(&self, loops: usize) {
-        let site = self.site(loops);
-        self.names.get_or_init(|| {
-            Names::start(&self.proxy, site).unwrap_or_else(|error| {
-                tracing::error!("the thread that looks names up cannot be started: {error}");
-                None
-            })
-        });
-    }
-
     /// What all loops share; made by the first of them, since only then it is known how many there are.
     fn site(&self, loops: usize) -> Arc<Site> {
         let site = self.site.get_or_init(|| {
@@ -237,7 +214,7 @@ fn tell(group: &str, backend: &str, change: Change) {
     let (from, to) = (change.from.name(), change.to.name());
     match change.to {
         State::Up => tracing::info!("backend {group}/{backend} is {to} (was {from})"),
-        State::CheckedDown | State::Ejected | State::Drain | State::Down => {
+        State::CheckedDown | State::Ejected | State::Drain | State::Down | State::NoAddress => {
             tracing::warn!("backend {group}/{backend} is {to} (was {from})");
         }
     }

@@ -61,6 +61,40 @@ impl Codec for RateText {
     }
 }
 
+/// A name server: `10.0.0.2`, `10.0.0.2:5353`, `[fd00::2]:5353`.
+pub(crate) struct ServerText;
+
+impl Codec for ServerText {
+    type Of = SocketAddr;
+
+    fn read(&self, value: &Value) -> Result<SocketAddr, Wrong> {
+        const FORM: &str = "the address of a name server, as in \"10.0.0.2\" or \"10.0.0.2:5353\"";
+        let text = value.as_text(FORM)?;
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        let read = text.parse::<SocketAddr>().or_else(|_| {
+            let ip = bare.parse::<IpAddr>();
+            ip.map(|ip| SocketAddr::new(ip, DNS_PORT))
+        });
+        match read {
+            Ok(addr) if addr.port() > 0 && !addr.ip().is_unspecified() => Ok(addr),
+            // Who would have to be asked for the name of whom to ask?
+            _ => Err(Wrong::new(format!(
+                "{text:?} is no name server; write {FORM}"
+            ))),
+        }
+    }
+
+    fn show(&self, of: &SocketAddr) -> Option<Value> {
+        Some(Value::Text(if of.port() == DNS_PORT {
+            of.ip().to_string()
+        } else {
+            of.to_string()
+        }))
+    }
+}
+
+const DNS_PORT: u16 = 53;
+
 /// An address to connect from: `10.0.0.5`, `10.0.0.5:20000-29999`, `[fd00::5]:20000-29999`.
 pub(crate) struct SourceText;
 

@@ -109,7 +109,7 @@ pub(crate) struct Polyloop {
     stderr: Arc<Mutex<String>>,
     stderr_reader: Option<JoinHandle<()>>,
     descriptors: usize,
-    /// Backends that are checked again and again: a timer each, and loops that wake.
+    /// Backends that are checked or looked up again and again: a timer each, and loops that wake.
     checked: u64,
     _alone: Alone,
 }
@@ -140,11 +140,9 @@ impl Polyloop {
         let is_listener = |arg: &&OsStr| *arg == "--listen" || *arg == "--admin";
         let listeners = command.get_args().filter(is_listener).count();
         let counted = |flag: &str| command.get_args().filter(|arg| *arg == flag).count();
-        let checked = if counted("--check") > 0 {
-            counted("--to")
-        } else {
-            0
-        };
+        // Names are looked up again, as backends are checked again: a timer each.
+        let reasons = usize::from(counted("--check") > 0) + usize::from(counted("--dns") > 0);
+        let checked = reasons * counted("--to");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = lines_of(child.stdout.take().unwrap());

@@ -9,9 +9,11 @@
 //! * [`headers`]: the PROXY protocol, in and out.
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
+//! * [`resolving`]: backends that are named, with a name server in the test ([`dns`]).
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
 
 mod backend;
+mod dns;
 mod doors;
 mod failing;
 mod headers;
@@ -19,6 +21,7 @@ mod health;
 mod lasting;
 mod names;
 mod relaying;
+mod resolving;
 
 use crate::harness::{Polyloop, get};
 use serde_json::Value;

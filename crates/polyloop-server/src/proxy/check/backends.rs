@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use polyloop_core::units::format_duration;
+use polyloop_proxy::balance::BACKENDS_MAX;
 use polyloop_proxy::settings::{
     BackendSettings, CheckKind, GroupSettings, HealthCheck, ListenerSettings, PassiveEjection,
     ProxyTlv, SendProxy, Target,
@@ -25,18 +26,42 @@ impl Checker<'_> {
         self.backends(section);
         self.sources(section);
         GroupSettings {
-            backends: draft
-                .backends
-                .iter()
-                .map(|backend| BackendSettings {
-                    name: name(&backend.draft),
-                    ..backend.draft.clone()
-                })
-                .collect(),
+            backends: self.slots(section),
             health: self.health(section),
             passive: self.passive(section),
             ..draft.settings.clone()
         }
+    }
+
+    /// The backends with a name each, and as many of them as their names have slots.
+    fn slots(&mut self, section: &Section<GroupDraft>) -> Vec<BackendSettings> {
+        let backends = &section.draft.backends;
+        for backend in backends {
+            let is_name = matches!(backend.draft.to, Target::Name { .. } | Target::Srv { .. });
+            if !is_name && backend.draft.slots.is_some() {
+                let message = "slots has no effect: this is one address, and one backend";
+                self.diagnostics.warn(place(backend, "slots"), message);
+            }
+        }
+        let expanded: Vec<_> = backends
+            .iter()
+            .flat_map(|backend| {
+                let named = BackendSettings {
+                    name: name(&backend.draft),
+                    ..backend.draft.clone()
+                };
+                named.expanded()
+            })
+            .collect();
+        if expanded.len() > BACKENDS_MAX {
+            let message = format!(
+                "the group has {} backends, counting the slots of names, and may have {BACKENDS_MAX}; split it, or give \
+                 names fewer slots",
+                expanded.len()
+            );
+            self.diagnostics.error(place(section, "to"), message);
+        }
+        expanded
     }
 
     fn backends(&mut self, section: &Section<GroupDraft>) {

@@ -457,3 +457,43 @@ fn sources_fit_the_backends() {
         ],
     );
 }
+
+#[test]
+fn names_become_as_many_backends_as_they_have_slots() {
+    // Goal: slots are backends with names of their own, and a group has room for so many. Method: each kind of target; then
+    // too many, and slots where there is one address.
+    let effective = resolve(
+        "-t a:1 -t b:1,slots=2 -t srv:_c._tcp.test,name=c -t 10.0.0.1:1",
+        "",
+    );
+    let backends = &effective.proxy.groups[0].backends;
+    let names: Vec<_> = backends
+        .iter()
+        .map(|backend| backend.name.as_str())
+        .collect();
+    assert_eq!(&names[..4], ["a:1", "b:1#1", "b:1#2", "c#1"]);
+    assert_eq!(&names[10..], ["c#8", "10.0.0.1:1"]);
+    let slots: Vec<_> = backends[..3].iter().map(|backend| backend.slot).collect();
+    assert_eq!(slots, [0, 0, 1]);
+    let many = (0..17).map(|at| format!("\"db{at}:1,slots=64\""));
+    let many = many.collect::<Vec<_>>().join(", ");
+    let told = messages(
+        "",
+        &format!("[[listener]]\nlisten = \":1\"\n[[group]]\nto = [{many}]"),
+    );
+    assert!(
+        told.iter().any(|line| line.contains("1088 backends")),
+        "{told:?}"
+    );
+    let told = messages("-t 10.0.0.1:1,slots=2", "");
+    assert!(
+        told.iter().any(|line| line.contains("slots has no effect")),
+        "{told:?}"
+    );
+    let none = "[[listener]]\nlisten = \":1\"\n[[group]]\nto = \"db:1,slots=0\"";
+    let told = messages("", none);
+    assert!(
+        told.iter().any(|line| line.contains("give 1 to 64")),
+        "{told:?}"
+    );
+}

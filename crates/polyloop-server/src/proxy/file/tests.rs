@@ -205,7 +205,7 @@ fn short_backends_tell_which_part_is_wrong() {
         ),
         (
             "db1:1,zebra",
-            "to: \"zebra\" is no setting of a backend; there are name, weight, backup, max, as in",
+            "to: \"zebra\" is no setting of a backend; there are name, weight, backup, max, slots, as in",
         ),
         ("db1:1,weight", "to: weight needs a value, as in weight=3"),
         (

@@ -1,6 +1,6 @@
 //! `[[group]]` and `[[group.backend]]`: where clients are sent.
 
-use polyloop_proxy::settings::defaults::WEIGHT_MAX;
+use polyloop_proxy::settings::defaults::{SLOTS_MAX, WEIGHT_MAX};
 use polyloop_proxy::settings::{Algorithm, BackendSettings, OnDown, Target};
 
 use super::super::codec::{Choice, Codec, Count, List, Maybe, OrOff, Percent, Switch, Time, count};
@@ -45,6 +45,7 @@ pub(crate) const BACKEND: &[Key<BackendSettings>] = &[
     key!("weight", count(0, WEIGHT_MAX as u64), b => b.weight),
     key!("backup", Switch, b => b.backup),
     key!("max", OrOff(SESSIONS), b => b.connections_max),
+    key!("slots", Maybe(SLOTS), b => b.slots, "one for a host, 8 for a service (srv:)"),
 ];
 
 /// Where a backend is.
@@ -86,6 +87,8 @@ const TIME: Time = Time {
     step: TICK,
 };
 const SOME: Count<u32> = count(1, 1000);
+/// More than the largest service needs, and few enough that several such names fit into a group.
+const SLOTS: Count<u16> = count(1, SLOTS_MAX as u64);
 const SESSIONS: Count<u32> = count(1, u32::MAX as u64);
 /// Each attempt may take the whole connect timeout: more than this outlasts every client.
 const RETRIES_MAX: u64 = 64;

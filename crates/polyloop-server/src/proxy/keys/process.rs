@@ -14,7 +14,7 @@ use super::super::codec::{
     count, parsed,
 };
 use super::super::draft::Process;
-use super::super::texts::RateText;
+use super::super::texts::{RateText, ServerText};
 use super::super::value::{Value, Wrong};
 use super::{Key, key};
 use crate::args::{AcceptArg, LEVELS, PinArg};
@@ -52,6 +52,7 @@ pub(crate) const SERVER: &[Key<Process>] = &[
     },
     key!("offload-cpu", NUMBER, p => p.args.offload_cpu),
     key!("offload-blocking", NUMBER, p => p.args.offload_blocking),
+    key!("dns", SERVERS, p => p.dns, "those of /etc/resolv.conf"),
     key!("admin", ADDR, p => p.args.admin, "nowhere"),
     key!("admin-public", Switch, p => p.args.admin_public),
     key!("report", TIME, p => p.args.report, "never"),
@@ -124,6 +125,10 @@ const SPREAD: Maybe<Parsed<Spread>> =
     Maybe(parsed("round-robin, least, two-choices or source-hash"));
 const WHEN_FULL: Maybe<Parsed<WhenFull>> = Maybe(parsed("wait, refuse or evict-idle"));
 const ADDR: Maybe<Parsed<ListenAddr>> = Maybe(parsed("an address, as in \"127.0.0.1:9000\""));
+const SERVERS: List<ServerText> = List {
+    of: ServerText,
+    splits: true,
+};
 const PIN: Choice<PinArg> = Choice(&[
     ("auto", PinArg::Auto),
     ("always", PinArg::Always),

@@ -153,3 +153,21 @@ fn names_are_what_a_hello_or_a_metric_can_hold() {
     refused(&NameText, &"x".repeat(129), "1 to 128");
     assert_eq!(NameText.show(&String::new()), None);
 }
+
+#[test]
+fn name_servers_are_addresses_with_the_port_of_the_dns_unless_told() {
+    // Goal: each form that people type, and no name, which nobody could look up. Method: each form and each mistake.
+    for (text, expected) in [
+        ("10.0.0.2", "10.0.0.2"),
+        ("10.0.0.2:53", "10.0.0.2"),
+        ("10.0.0.2:5353", "10.0.0.2:5353"),
+        ("fd00::2", "fd00::2"),
+        ("[fd00::2]", "fd00::2"),
+        ("[fd00::2]:5353", "[fd00::2]:5353"),
+    ] {
+        assert_eq!(shown(&ServerText, text), expected);
+    }
+    for text in ["dns.example.org", "0.0.0.0", "10.0.0.2:0", "", "10.0.0.2:x"] {
+        refused(&ServerText, text, "as in \"10.0.0.2\"");
+    }
+}

@@ -41,7 +41,12 @@ impl Backend {
 
     /// Says its name and closes.
     pub(super) fn named(name: &'static str) -> Self {
-        Self::act(any(), move |mut stream, _| {
+        Self::named_on(any(), name)
+    }
+
+    /// The same where the test wants it.
+    pub(super) fn named_on(listener: TcpListener, name: &'static str) -> Self {
+        Self::act(listener, move |mut stream, _| {
             // A check looks in and is gone again.
             let _ = stream.write_all(name.as_bytes());
         })
