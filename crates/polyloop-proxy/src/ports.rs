@@ -75,6 +75,12 @@ pub struct Shortage {
 }
 
 impl PortRange {
+    /// What Linux connects from unless told otherwise (`net.ipv4.ip_local_port_range`).
+    pub const LINUX_DEFAULT: Self = Self {
+        first: 32_768,
+        last: 60_999,
+    };
+
     /// From `first` to `last`.
     ///
     /// # Errors

@@ -44,7 +44,7 @@ use crate::relay::{Advice, AfterFin, Relay};
 use crate::settings::{
     DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice,
 };
-use crate::site::LoopSite;
+use crate::site::{LoopSite, PortPass};
 use crate::termination::{Cause, Leg};
 use crate::tls_hello::HelloReader;
 
@@ -92,6 +92,8 @@ pub struct Session {
     /// [`NO_BACKEND`] while it has no place.
     backend: u16,
     tries: u8,
+    /// The source port that is counted for its connection.
+    port: PortPass,
     phase: Phase,
     cause: Option<Cause>,
 }
@@ -176,6 +178,7 @@ impl Session {
             group: 0,
             backend: NO_BACKEND,
             tries: 0,
+            port: PortPass::NONE,
             phase: Phase::Header,
             cause: None,
         }
@@ -700,6 +703,14 @@ impl Session {
         }
     }
 
+    fn release_port(&mut self) {
+        let pass = std::mem::replace(&mut self.port, PortPass::NONE);
+        if pass != PortPass::NONE {
+            let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+            self.home.release_port(group, backend, pass);
+        }
+    }
+
     /// Gives everything back that others may wait for. Doing it twice does nothing.
     fn let_go(&mut self) {
         self.leave_queue();
@@ -711,6 +722,7 @@ impl Session {
 
     fn give_place_back(&mut self) {
         self.end_trial();
+        self.release_port();
         if self.backend != NO_BACKEND {
             let backend = usize::from(std::mem::replace(&mut self.backend, NO_BACKEND));
             self.home.give_place_back(usize::from(self.group), backend);

@@ -18,6 +18,7 @@ mod boards;
 mod queue;
 mod scene;
 mod shares;
+mod source_ports;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 pub use boards::{BackendBoard, ListenerBoard};
 pub use shares::Shares;
+pub use source_ports::SourcePorts;
 
 use polyloop::hist::AtomicHistogram;
 use polyloop::{ConnRef, Remote};
@@ -43,12 +45,14 @@ use crate::health::{
 };
 use crate::limits::ByteRate;
 use crate::names::Name;
+use crate::ports::{PortRange, Shortage};
 use crate::record::Sampler;
-use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, Target};
+use crate::settings::{GroupSettings, ListenerSettings, ProxySettings, SourceAddr, Target};
 use crate::termination::Termination;
 use crate::tls_hello::Hello;
 pub(crate) use queue::{Joins, LOOK_INTERVAL_MS, Queue};
 use scene::{Offer, Scene};
+pub(crate) use source_ports::PortPass;
 
 /// What the loops share. See the module's documentation.
 pub struct Site {
@@ -64,6 +68,9 @@ pub struct Site {
     /// How a session that waits is told that it is its turn; set before the first loop runs.
     waker: OnceLock<Waker>,
     teller: OnceLock<Teller>,
+    port_teller: OnceLock<PortTeller>,
+    /// The system's range of source ports.
+    port_range: OnceLock<PortRange>,
     /// Where access records go; set before the first loop runs.
     records: OnceLock<RecordSink>,
     drain_window_ms: AtomicU64,
@@ -77,6 +84,9 @@ type RecordSink = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Tells the operator of a change of a backend's health: group, backend, change.
 type Teller = Box<dyn Fn(&str, &str, Change) + Send + Sync>;
+
+/// Tells the operator of source ports that run out: group, backend, how bad it is.
+type PortTeller = Box<dyn Fn(&str, &str, &Shortage) + Send + Sync>;
 
 /// Tells a waiting session that it is its turn; `false` if it cannot be told now.
 type Waker = Box<dyn Fn(ConnRef) -> bool + Send + Sync>;
@@ -110,6 +120,8 @@ pub struct Backend {
     published: AtomicU64,
     /// How often its health changed, to what.
     pub changes: Changes,
+    /// The source ports towards it.
+    pub ports: SourcePorts,
     /// By loop.
     pub boards: Box<[BackendBoard]>,
     /// Nanoseconds from asking for a connection to having it.
@@ -184,6 +196,8 @@ impl Site {
             names,
             waker: OnceLock::new(),
             teller: OnceLock::new(),
+            port_teller: OnceLock::new(),
+            port_range: OnceLock::new(),
             records: OnceLock::new(),
             drain_window_ms: AtomicU64::new(0),
             wall_offset_ms: AtomicU64::new(0),
@@ -292,6 +306,31 @@ impl Site {
         }
     }
 
+    /// Sets the range of ports that the system connects from; the second call changes nothing. Without it, Linux's default.
+    pub fn set_port_range(&self, range: PortRange) {
+        let _ = self.port_range.set(range);
+    }
+
+    /// The range of ports that the system connects from.
+    #[must_use]
+    pub fn port_range(&self) -> PortRange {
+        let range = self.port_range.get();
+        range.copied().unwrap_or(PortRange::LINUX_DEFAULT)
+    }
+
+    /// Sets how the operator is told of source ports (group, backend, how many are left); the second call changes nothing.
+    pub fn set_port_teller(&self, teller: impl Fn(&str, &str, &Shortage) + Send + Sync + 'static) {
+        let _ = self.port_teller.set(Box::new(teller));
+    }
+
+    fn tell_ports(&self, group: usize, backend: usize, news: Option<Shortage>) {
+        let (Some(news), Some(teller)) = (news, self.port_teller.get()) else {
+            return;
+        };
+        let settings = &self.settings.groups[group];
+        teller(&settings.name, &settings.backends[backend].name, &news);
+    }
+
     /// Sets how the operator is told of changes of health (group, backend, change); the second call changes nothing.
     pub fn set_teller(&self, teller: impl Fn(&str, &str, Change) + Send + Sync + 'static) {
         let _ = self.teller.set(Box::new(teller));
@@ -344,6 +383,7 @@ impl Group {
                     published: AtomicU64::new(health.published(0).pack()),
                     health: Mutex::new(health),
                     changes: Changes::default(),
+                    ports: SourcePorts::default(),
                     boards: (0..loops).map(|_| BackendBoard::default()).collect(),
                     connect_time: AtomicHistogram::new(),
                     session_time: AtomicHistogram::new(),
@@ -484,6 +524,8 @@ pub struct LoopSite {
     pub index: usize,
     pickers: RefCell<Vec<LoopGroup>>,
     turn: Cell<usize>,
+    /// Loop time when a session last looked for a place, for what happens without a look at the clock.
+    now_ms: Cell<u64>,
     random: RefCell<SplitMix64>,
     scratch: RefCell<Vec<u8>>,
     sampler: RefCell<Sampler>,
@@ -539,6 +581,7 @@ impl LoopSite {
             index,
             pickers: RefCell::new(pickers),
             turn: Cell::new(index),
+            now_ms: Cell::new(0),
             random: RefCell::new(SplitMix64::new(seed ^ (index as u64) << 32)),
             scratch: RefCell::new(Vec::new()),
             sampler: RefCell::new(Sampler::new(
@@ -567,6 +610,7 @@ impl LoopSite {
         tried: &Tried,
         now_ms: u64,
     ) -> Result<Taken, NoPlace> {
+        self.now_ms.set(now_ms);
         let group_site = &self.site.groups[group];
         let backends = &group_site.backends;
         let pickers = &mut *self.pickers.borrow_mut();
@@ -680,26 +724,71 @@ impl LoopSite {
         self.scratch.borrow_mut()
     }
 
-    /// Where to connect from: the group's sources of the right family, in turn; ports of a range in turn as well.
-    pub(crate) fn source_for(&self, group: &GroupSettings, to: &SocketAddr) -> Option<SocketAddr> {
+    /// Where to connect from, and the port counted for it: the group's sources of the right family in turn, passing over those
+    /// that have no port left; ports of a range in turn as well. `None` if no source has any.
+    pub(crate) fn take_port(
+        &self,
+        group: usize,
+        backend: usize,
+        to: SocketAddr,
+    ) -> Option<(Option<SocketAddr>, PortPass)> {
+        let sources = &self.site.settings.groups[group].sources;
         let fitting = || {
-            let sources = group.sources.iter();
+            let sources = sources.iter();
             sources.filter(|source| source.ip.is_ipv4() == to.is_ipv4())
         };
         let count = fitting().count();
         if count == 0 {
-            return None;
+            let pass = self.ask_port(group, backend, None, to)?;
+            return Some((None, pass));
         }
-        let turn = self.turn.get().wrapping_add(1);
-        self.turn.set(turn);
-        let source = fitting().nth(turn % count)?;
-        let port = source.ports.map_or(0, |(first, last)| {
-            let ports = usize::from(last.saturating_sub(first)) + 1;
-            // Loops start apart, and each goes round: two loops seldom try the same port at once.
-            let start = ports * self.index / self.site.loops;
-            first + ((start + turn / count) % ports) as u16
-        });
-        Some(SocketAddr::new(source.ip, port))
+        for _ in 0..count {
+            let turn = self.turn.get().wrapping_add(1);
+            self.turn.set(turn);
+            let source = fitting().nth(turn % count)?;
+            let Some(pass) = self.ask_port(group, backend, Some(source), to) else {
+                continue;
+            };
+            let port = source.ports.map_or(0, |(first, last)| {
+                let ports = usize::from(last.saturating_sub(first)) + 1;
+                // Loops start apart, and each goes round: two loops seldom try the same port at once.
+                let start = ports * self.index / self.site.loops;
+                first + ((start + turn / count) % ports) as u16
+            });
+            return Some((Some(SocketAddr::new(source.ip, port)), pass));
+        }
+        None
+    }
+
+    fn ask_port(
+        &self,
+        group: usize,
+        backend: usize,
+        source: Option<&SourceAddr>,
+        to: SocketAddr,
+    ) -> Option<PortPass> {
+        let own = source.and_then(|source| source.ports);
+        let own = own.and_then(|(first, last)| PortRange::new(first, last).ok());
+        let range = own.unwrap_or_else(|| self.site.port_range());
+        let ports = &self.site.groups[group].backends[backend].ports;
+        let now_ms = self.now_ms.get();
+        let asked = ports.take(source.map(|s| s.ip), to, range, own.is_some(), now_ms);
+        self.site.tell_ports(group, backend, asked.news);
+        asked.pass
+    }
+
+    /// A connection has ended, or was not made.
+    pub(crate) fn release_port(&self, group: usize, backend: usize, pass: PortPass) {
+        let ports = &self.site.groups[group].backends[backend].ports;
+        let news = ports.release(pass, self.now_ms.get());
+        self.site.tell_ports(group, backend, news);
+    }
+
+    /// The kernel found no port for a connection.
+    pub(crate) fn no_port(&self, group: usize, backend: usize, pass: PortPass, now_ms: u64) {
+        let ports = &self.site.groups[group].backends[backend].ports;
+        let news = ports.exhausted(pass, now_ms);
+        self.site.tell_ports(group, backend, news);
     }
 
     /// Writes a session's record, if it is to be told.

@@ -25,7 +25,7 @@ use polyloop_core::errno::{ConnectAction, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, con
 
 use super::{Note, Phase, Session, vigilance};
 use crate::balance::Tried;
-use crate::site::{Joins, LOOK_INTERVAL_MS, NoPlace, Taken};
+use crate::site::{Joins, LOOK_INTERVAL_MS, NoPlace, PortPass, Taken};
 use crate::termination::Cause;
 
 /// How long a session waits before it asks a unix socket again whose queue was full.
@@ -184,6 +184,11 @@ impl Session {
     fn dial_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
         let dial = match self.dial(cx.peer(), place) {
             Ok(dial) => dial,
+            Err(Cause::PortsExhausted) => {
+                // Not begun, as it must fail. Another backend may have ports left.
+                self.backend_board().connect_local.add(1);
+                return self.try_next(cx, Cause::PortsExhausted);
+            }
             Err(cause) => {
                 self.backend_board().connect_local.add(1);
                 return self.refuse(cause);
@@ -203,7 +208,8 @@ impl Session {
         }
     }
 
-    fn dial(&self, peer: PeerAddr, place: &Remote) -> Result<Dial, Cause> {
+    fn dial(&mut self, peer: PeerAddr, place: &Remote) -> Result<Dial, Cause> {
+        self.release_port();
         let listener = self.listener();
         let group = self.group();
         let mut dial = Dial::to(place.clone());
@@ -221,7 +227,9 @@ impl Session {
             dial.from = from;
             dial.is_transparent = from.is_some();
         } else {
-            dial.from = self.home.source_for(group, addr);
+            let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+            let port = self.home.take_port(group, backend, *addr);
+            (dial.from, self.port) = port.ok_or(Cause::PortsExhausted)?;
         }
         Ok(dial)
     }
@@ -235,6 +243,15 @@ impl Session {
         let errno = error.raw_os_error().unwrap_or(0);
         if self.is_port_taken(errno) {
             return self.connect_once_more(cx);
+        }
+        if errno == EADDRNOTAVAIL && self.port != PortPass::NONE {
+            let pass = std::mem::replace(&mut self.port, PortPass::NONE);
+            let (group, backend) = (usize::from(self.group), usize::from(self.backend));
+            let now_ms = cx.now_ns() / 1_000_000;
+            self.home.no_port(group, backend, pass, now_ms);
+            if self.has_other_source() {
+                return self.connect_once_more(cx);
+            }
         }
         if errno == EAGAIN && self.is_at_unix_socket() {
             // Its queue is full, which TCP would deal with by asking again.
@@ -272,6 +289,14 @@ impl Session {
         let extra = self.extra_until_connected();
         extra.ports_tried += 1;
         extra.ports_tried < PORTS_TRIED_MAX
+    }
+
+    /// Whether there is another address to connect from; as often as there are addresses.
+    fn has_other_source(&mut self) -> bool {
+        let sources = self.group().sources.len();
+        let extra = self.extra_until_connected();
+        extra.ports_tried += 1;
+        usize::from(extra.ports_tried) < sources.min(usize::from(PORTS_TRIED_MAX))
     }
 
     fn is_at_unix_socket(&self) -> bool {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use polyloop::Remote;
 use polyloop_proxy::balance::Algorithm;
 use polyloop_proxy::health::Manual;
-use polyloop_proxy::settings::PassiveEjection;
+use polyloop_proxy::ports::PortLevel;
+use polyloop_proxy::settings::{PassiveEjection, SourceAddr};
 use polyloop_sim::{Client, World};
 
 use crate::{Echo, NOBODY, Named, address, backend, drain, proxy, settings, settle};
@@ -323,5 +324,55 @@ fn every_address_of_a_backend_is_tried_before_it_has_failed() {
     drop(clients);
     drop(client);
     settle(&mut front.sim, &mut back);
+    front.assert_at_rest(&world);
+}
+
+#[test]
+fn a_connection_without_a_source_port_is_not_begun() {
+    // Goal: running out of source ports is told, refused cleanly, and over when a session ends; another source address helps.
+    // Method: two source addresses with two ports each, five clients; one leaves and one comes.
+    let world = World::new(20);
+    let mut back = backend(&world, || Echo);
+    let mut settings = settings(back.listeners());
+    settings.groups[0].sources = [2, 3]
+        .map(|last| SourceAddr {
+            ip: [127, 0, 0, last].into(),
+            ports: Some((5001, 5002)),
+        })
+        .to_vec();
+    let mut front = proxy(&world, 1, settings);
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let tell = std::sync::Arc::clone(&told);
+    front
+        .site
+        .set_port_teller(move |_, _, news| tell.lock().unwrap().push(news.level));
+    let mut clients: Vec<_> = (0..5)
+        .map(|_| world.connect(front.sim.listeners()))
+        .collect();
+    settle(&mut front.sim, &mut back);
+    assert_eq!(front.states(), ["RC"]);
+    let subject = &front.site.groups[0].backends[0];
+    assert_eq!(subject.boards[0].connect_local.value(), 1);
+    let used: Vec<_> = subject
+        .ports
+        .all(0)
+        .iter()
+        .map(|p| (p.used, p.level))
+        .collect();
+    assert_eq!(used, [(2, PortLevel::Out); 2]);
+    assert_eq!(*told.lock().unwrap(), [PortLevel::Out; 2]);
+    clients.retain(|client| !client.was_reset());
+    drop(clients.pop());
+    settle(&mut front.sim, &mut back);
+    clients.push(world.connect(front.sim.listeners()));
+    for client in &clients {
+        client.send(b"hello");
+        assert_eq!(drain(&mut front.sim, &mut back, client), b"hello");
+    }
+    drop(clients);
+    settle(&mut front.sim, &mut back);
+    let subject = &front.site.groups[0].backends[0];
+    assert!(subject.ports.all(0).iter().all(|ports| ports.used == 0));
+    assert_eq!(told.lock().unwrap().last(), Some(&PortLevel::Ample));
     front.assert_at_rest(&world);
 }

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use polyloop::server::PerLoop;
 use polyloop::{GateKind, LoopInfo, Mailer, Server, Status, Vigilance};
 use polyloop_proxy::health::{Change, State};
+use polyloop_proxy::ports::{PortLevel, PortRange, Shortage};
 use polyloop_proxy::session::{Note, vigilance};
 use polyloop_proxy::settings::{AccessLogTo, ProxySettings, Splice, Target};
 use polyloop_proxy::site::{LoopSite, Site};
@@ -181,6 +182,10 @@ impl Home {
             let site = Site::new(self.proxy.clone(), loops);
             site.set_drain_window(self.drain);
             site.set_teller(tell);
+            site.set_port_teller(tell_ports);
+            if let Some(range) = system_ports() {
+                site.set_port_range(range);
+            }
             let mailer = Arc::clone(&self.mailer);
             site.set_waker(move |who| {
                 // A full inbox: the loop is behind, and whoever waits there stays first and is called again.
@@ -218,6 +223,24 @@ fn tell(group: &str, backend: &str, change: Change) {
             tracing::warn!("backend {group}/{backend} is {to} (was {from})");
         }
     }
+}
+
+/// Tells the operator of source ports.
+fn tell_ports(group: &str, backend: &str, shortage: &Shortage) {
+    match shortage.level {
+        PortLevel::Ample => tracing::info!("backend {group}/{backend}: {shortage}"),
+        PortLevel::Low | PortLevel::Out => {
+            tracing::warn!("backend {group}/{backend}: {shortage}");
+        }
+    }
+}
+
+/// The range of ports that the system connects from, of this network namespace.
+fn system_ports() -> Option<PortRange> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = text.split_whitespace().map(str::parse::<u16>);
+    let (first, last) = (ports.next()?.ok()?, ports.next()?.ok()?);
+    PortRange::new(first, last).ok()
 }
 
 /// The limits and timeouts in force, each with where it came from.
