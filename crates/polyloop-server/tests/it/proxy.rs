@@ -3,6 +3,7 @@
 //! What belongs where:
 //!
 //! * [`backend`]: servers to stand behind a proxy, made in the test.
+//! * [`foreign`]: programs that are not ours, started and ended.
 //! * [`relaying`]: every byte, FIN and reset, copied and spliced, for clients that are not ours.
 //! * [`failing`]: backends that die, hang, refuse or say nothing.
 //! * [`doors`]: who is let in, how many, and who waits.
@@ -10,15 +11,18 @@
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
+//! * [`suites`]: redis, PostgreSQL, SSH, TLS and iperf3, the same as without us.
 
 mod backend;
 mod doors;
 mod failing;
+mod foreign;
 mod headers;
 mod health;
 mod lasting;
 mod names;
 mod relaying;
+mod suites;
 
 use crate::harness::{Polyloop, get};
 use serde_json::Value;
