@@ -47,6 +47,22 @@ impl Backend {
         })
     }
 
+    /// Says the next answer and closes.
+    pub(super) fn answering(answer: impl Fn() -> &'static str + Send + Sync + 'static) -> Self {
+        Self::act(any(), move |mut stream, _| {
+            let _ = stream.write_all(answer().as_bytes());
+        })
+    }
+
+    /// Says where the connection came from, and closes once the other side has finished.
+    pub(super) fn noting_sources() -> Self {
+        Self::act(any(), |mut stream, shared| {
+            let source = stream.peer_addr().unwrap().to_string();
+            while !shared.is_over() && !is_finished(&stream) {}
+            let _ = stream.write_all(source.as_bytes());
+        })
+    }
+
     /// Accepts and says nothing.
     pub(super) fn silent() -> Self {
         Self::act(any(), |stream, shared| {
@@ -198,14 +214,17 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-        if signal == Signal::KILL {
-            let stat = format!("/proc/{}/stat", self.child.id());
-            eventually("it is dead", || {
-                let text = std::fs::read_to_string(&stat).unwrap_or_default();
-                text.rsplit_once(") ")
-                    .is_none_or(|(_, rest)| rest.starts_with('Z'))
-            });
-        }
+        let state = match signal {
+            Signal::KILL => 'Z',
+            Signal::STOP => 'T',
+            _ => return,
+        };
+        let stat = format!("/proc/{}/stat", self.child.id());
+        eventually("it is dead, or stopped", || {
+            let text = std::fs::read_to_string(&stat).unwrap_or_default();
+            text.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with(state))
+        });
     }
 }
 

@@ -216,7 +216,7 @@ fn a_download_over_tls_is_the_same_through_the_proxy() {
     let tls = TlsServer::start(&directory, "backend.test", "-WWW");
     let body = directory.write("body", pattern(5_000_000));
     for splice in ["off", "auto"] {
-        let server = proxy(&[tls.addr.clone()], &["--splice", splice]);
+        let server = proxy(std::slice::from_ref(&tls.addr), &["--splice", splice]);
         let get = format!(
             "curl -sS --cacert {} --resolve backend.test:$PORT:127.0.0.1 https://backend.test:$PORT/body | cmp - {}",
             tls.certificate.display(),
