@@ -8,6 +8,7 @@
 //! * [`relaying`]: every byte, FIN and reset, copied and spliced, for clients that are not ours.
 //! * [`failing`]: backends that die, hang, refuse or say nothing.
 //! * [`bulk`]: gigabytes, checked as they come.
+//! * [`differential`]: the same PROXY headers given to HAProxy and nginx.
 //! * [`doors`]: who is let in, how many, and who waits.
 //! * [`headers`]: the PROXY protocol, in and out.
 //! * [`health`]: checks, ejection, and operators who take a backend out.
@@ -18,6 +19,7 @@
 
 mod backend;
 mod bulk;
+mod differential;
 mod doors;
 mod failing;
 mod faults;

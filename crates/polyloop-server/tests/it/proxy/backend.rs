@@ -63,6 +63,23 @@ impl Backend {
         })
     }
 
+    /// Listens to the end, then tells what it heard.
+    pub(super) fn telling() -> Self {
+        Self::act(any(), |mut stream, shared| {
+            let mut heard = b"got:".to_vec();
+            let mut buffer = [0; 4096];
+            while !shared.is_over() {
+                match stream.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => heard.extend(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+            let _ = stream.write_all(&heard);
+        })
+    }
+
     /// Accepts and says nothing.
     pub(super) fn silent() -> Self {
         Self::act(any(), |stream, shared| {
