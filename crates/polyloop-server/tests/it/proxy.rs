@@ -15,6 +15,7 @@
 //! * [`names`]: groups chosen by the name in a TLS hello.
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
 //! * [`namespaces`]: networks that vanish, few ports, little memory; made by the test, for which it has to be root.
+//! * [`recipes`]: those of the documentation.
 //! * [`suites`]: redis, PostgreSQL, SSH, TLS and iperf3, the same as without us.
 
 mod backend;
@@ -29,6 +30,7 @@ mod health;
 mod lasting;
 mod names;
 mod namespaces;
+mod recipes;
 mod relaying;
 mod suites;
 
