@@ -9,22 +9,22 @@ use crate::harness::{
 };
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::geteuid;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{fs, thread};
 
-/// A client that comes from an address of its own choice.
-fn connect_from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
+/// A client that comes from an address of its own choice. Who is refused may be so before he knows that he is connected.
+fn connect_from(source: [u8; 4], addr: SocketAddr) -> io::Result<TcpStream> {
     let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&fd, &SocketAddr::new(IpAddr::from(source), 0)).unwrap();
-    connect(&fd, &addr).unwrap();
+    connect(&fd, &addr)?;
     let stream = TcpStream::from(fd);
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
-    stream
+    Ok(stream)
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn one_source_that_takes_everything_leaves_the_others_theirs() {
             scope.spawn(|| {
                 let mut held = Vec::new();
                 while !is_over.load(Ordering::SeqCst) {
-                    held.push(connect_from([127, 6, 6, 6], addr));
+                    held.extend(connect_from([127, 6, 6, 6], addr));
                     attempts.fetch_add(1, Ordering::SeqCst);
                     if held.len() == 100 {
                         // Those that were refused are dead; those within the share are kept for the most part.
@@ -131,7 +131,7 @@ fn one_source_that_takes_everything_leaves_the_others_theirs() {
         });
         for _ in 0..10 {
             for good in 1..=50 {
-                let mut stream = connect_from([127, 0, 1, good], server.addr());
+                let mut stream = connect_from([127, 0, 1, good], server.addr()).unwrap();
                 assert_echo(&mut stream);
             }
             let live = server.metric("polyloop_proxy_live");
@@ -235,12 +235,12 @@ fn addresses_of_ipv4_in_ipv6_are_addresses_of_ipv4() {
         let Addr::Any(port) = server.addrs()[0] else {
             panic!("{:?}", server.addrs());
         };
-        let mut client = connect_from([127, 0, 0, 9], ([127, 0, 0, 1], port).into());
-        let mut answer = [0; 2];
-        // Who is refused may be so before it has written.
-        let is_served = client.write_all(format!("{header}hi").as_bytes()).is_ok()
-            && client.read_exact(&mut answer).is_ok();
-        drop(client);
+        let is_served =
+            connect_from([127, 0, 0, 9], ([127, 0, 0, 1], port).into()).is_ok_and(|mut client| {
+                let mut answer = [0; 2];
+                client.write_all(format!("{header}hi").as_bytes()).is_ok()
+                    && client.read_exact(&mut answer).is_ok()
+            });
         server.end();
         is_served
     };
