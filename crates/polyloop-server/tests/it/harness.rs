@@ -377,13 +377,20 @@ impl Polyloop {
         *value.unwrap_or_else(|| panic!("no {name} among {:?}", metrics.keys()))
     }
 
-    /// All metrics that are whole numbers, summed over their labels.
-    pub(crate) fn metrics(&self) -> BTreeMap<String, u64> {
+    /// A page of the admin listener, be it at a port or a path: status and body.
+    #[track_caller]
+    pub(crate) fn admin_page(&self, page: &str) -> (u16, String) {
         let (status, _, body) = match self.addrs.last().unwrap() {
-            Addr::Tcp(addr) => http(*addr, &request_of("/metrics")),
-            Addr::Unix(path) => http_on(unix(path), &request_of("/metrics")),
+            Addr::Tcp(addr) => http(*addr, &request_of(page)),
+            Addr::Unix(path) => http_on(unix(path), &request_of(page)),
             Addr::Any(port) => panic!("administrators are not served on *:{port}"),
         };
+        (status, body)
+    }
+
+    /// All metrics that are whole numbers, summed over their labels.
+    pub(crate) fn metrics(&self) -> BTreeMap<String, u64> {
+        let (status, body) = self.admin_page("/metrics");
         assert_eq!(status, 200);
         let mut sums = BTreeMap::new();
         for line in body.lines().filter(|line| !line.starts_with('#')) {

@@ -3,27 +3,41 @@
 //! What belongs where:
 //!
 //! * [`backend`]: servers to stand behind a proxy, made in the test.
+//! * [`faults`]: storms of resets, abuse, forged fields, backends that flap.
+//! * [`foreign`]: programs that are not ours, started and ended.
 //! * [`relaying`]: every byte, FIN and reset, copied and spliced, for clients that are not ours.
 //! * [`failing`]: backends that die, hang, refuse or say nothing.
+//! * [`bulk`]: gigabytes, checked as they come.
+//! * [`differential`]: the same PROXY headers given to HAProxy and nginx.
 //! * [`doors`]: who is let in, how many, and who waits.
 //! * [`headers`]: the PROXY protocol, in and out.
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
 //! * [`resolving`]: backends that are named, with a name server in the test ([`dns`]).
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
+//! * [`namespaces`]: networks that vanish, few ports, little memory; made by the test, for which it has to be root.
+//! * [`recipes`]: those of the documentation.
+//! * [`suites`]: redis, PostgreSQL, SSH, TLS and iperf3, the same as without us.
 
 mod backend;
+mod bulk;
+mod differential;
 mod dns;
 mod doors;
 mod failing;
+mod faults;
+mod foreign;
 mod headers;
 mod health;
 mod lasting;
 mod names;
+mod namespaces;
+mod recipes;
 mod relaying;
 mod resolving;
+mod suites;
 
-use crate::harness::{Polyloop, get};
+use crate::harness::Polyloop;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -95,7 +109,7 @@ fn proxy(backends: &[String], flags: &[&str]) -> Polyloop {
 /// The page about backends.
 #[track_caller]
 fn page(server: &Polyloop) -> Value {
-    let (status, body) = get(server.admin(), "/backends");
+    let (status, body) = server.admin_page("/backends");
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }

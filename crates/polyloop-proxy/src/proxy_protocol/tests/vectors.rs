@@ -758,3 +758,32 @@ fn the_table_holds_however_it_is_cut_or_fused() {
         }
     }
 }
+
+#[test]
+fn the_table_is_written_down_for_others() {
+    // Goal: other programs can be asked about the same bytes. Method: `vectors.txt` is this table, one line a row; with
+    // UPDATE_DOCS=1 it is written anew.
+    let rows = [lines(), blocks(), fields()].into_iter().flatten();
+    let line = |row: Row| {
+        let verdict = match row.expected {
+            Ends(..) | Real => "take",
+            More => "wait",
+            Bad(_) => "refuse",
+        };
+        let hex: String = row.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{verdict}|{hex}|{}\n", row.what)
+    };
+    let text: String = rows.map(line).collect();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/proxy_protocol/tests/vectors.txt"
+        );
+        std::fs::write(path, &text).unwrap();
+        return;
+    }
+    assert!(
+        text == include_str!("vectors.txt"),
+        "another table: UPDATE_DOCS=1 writes it anew"
+    );
+}

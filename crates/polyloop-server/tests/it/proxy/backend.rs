@@ -52,6 +52,39 @@ impl Backend {
         })
     }
 
+    /// Says the next answer and closes.
+    pub(super) fn answering(answer: impl Fn() -> &'static str + Send + Sync + 'static) -> Self {
+        Self::act(any(), move |mut stream, _| {
+            let _ = stream.write_all(answer().as_bytes());
+        })
+    }
+
+    /// Says where the connection came from, and closes once the other side has finished.
+    pub(super) fn noting_sources() -> Self {
+        Self::act(any(), |mut stream, shared| {
+            let source = stream.peer_addr().unwrap().to_string();
+            while !shared.is_over() && !is_finished(&stream) {}
+            let _ = stream.write_all(source.as_bytes());
+        })
+    }
+
+    /// Listens to the end, then tells what it heard.
+    pub(super) fn telling() -> Self {
+        Self::act(any(), |mut stream, shared| {
+            let mut heard = b"got:".to_vec();
+            let mut buffer = [0; 4096];
+            while !shared.is_over() {
+                match stream.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => heard.extend(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+            let _ = stream.write_all(&heard);
+        })
+    }
+
     /// Accepts and says nothing.
     pub(super) fn silent() -> Self {
         Self::act(any(), |stream, shared| {
@@ -203,14 +236,17 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-        if signal == Signal::KILL {
-            let stat = format!("/proc/{}/stat", self.child.id());
-            eventually("it is dead", || {
-                let text = std::fs::read_to_string(&stat).unwrap_or_default();
-                text.rsplit_once(") ")
-                    .is_none_or(|(_, rest)| rest.starts_with('Z'))
-            });
-        }
+        let state = match signal {
+            Signal::KILL => 'Z',
+            Signal::STOP => 'T',
+            _ => return,
+        };
+        let stat = format!("/proc/{}/stat", self.child.id());
+        eventually("it is dead, or stopped", || {
+            let text = std::fs::read_to_string(&stat).unwrap_or_default();
+            text.rsplit_once(") ")
+                .is_none_or(|(_, rest)| rest.starts_with(state))
+        });
     }
 }
 

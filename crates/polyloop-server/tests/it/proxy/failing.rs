@@ -35,12 +35,12 @@ fn stream_until(
     Ok(())
 }
 
-/// Lets fifty sessions stream, does something meanwhile, and says how many broke. All must have been served before and
-/// those that are left after it.
+/// Lets a hundred sessions stream, does something meanwhile (given how far each has come), and says how many broke. All
+/// must have been served before and those that are left after it.
 #[track_caller]
-fn while_streaming(server: &Polyloop, act: impl FnOnce()) -> usize {
+fn while_streaming(server: &Polyloop, act: impl FnOnce(&[AtomicUsize])) -> usize {
     let is_over = AtomicBool::new(false);
-    let rounds: Vec<_> = (0..50).map(|_| AtomicUsize::new(0)).collect();
+    let rounds: Vec<_> = (0..100).map(|_| AtomicUsize::new(0)).collect();
     let all_moved = |threads: &[thread::ScopedJoinHandle<'_, Result<(), ErrorKind>>]| {
         let before: Vec<_> = rounds.iter().map(|r| r.load(Ordering::SeqCst)).collect();
         eventually("every session that is left moves", || {
@@ -61,7 +61,7 @@ fn while_streaming(server: &Polyloop, act: impl FnOnce()) -> usize {
             .collect();
         all_moved(&threads);
         assert!(threads.iter().all(|thread| !thread.is_finished()));
-        act();
+        act(&rounds);
         all_moved(&threads);
         is_over.store(true, Ordering::SeqCst);
         let ends = threads.into_iter().map(|thread| thread.join().unwrap());
@@ -71,38 +71,38 @@ fn while_streaming(server: &Polyloop, act: impl FnOnce()) -> usize {
 
 #[test]
 fn a_backend_that_is_killed_takes_its_own_sessions_alone() {
-    // Goal: sessions of a dead backend end at once, the others go on, and new clients notice nothing. Method: 50 sessions
+    // Goal: sessions of a dead backend end at once, the others go on, and new clients notice nothing. Method: 100 sessions
     // stream over two backends in turn; one drops its listener and resets; then 40 new clients are all served, by the
     // other.
     let records = Records::new("killed");
     let (mut dies, stays) = (Backend::echo(), Backend::echo());
     let server = records.proxy(&[dies.to(), stays.to()], &["--balance", "least"]);
-    let broken = while_streaming(&server, || {
-        assert_eq!((dies.accepted(), stays.accepted()), (25, 25));
+    let broken = while_streaming(&server, |_| {
+        assert_eq!((dies.accepted(), stays.accepted()), (50, 50));
         dies.kill();
         for _ in 0..40 {
             assert_echo(&mut server.connect());
         }
     });
-    assert_eq!(broken, 25);
-    assert_eq!(stays.accepted(), 25 + 40);
+    assert_eq!(broken, 50);
+    assert_eq!(stays.accepted(), 50 + 40);
     let row = backend_row(&server, 0);
     assert!(row["connect_refused"].as_u64().unwrap() > 0, "{row}");
-    assert_eq!(row["resets"], 25, "{row}");
+    assert_eq!(row["resets"], 50, "{row}");
     server.end();
     let states = records.states();
-    assert_eq!(states.iter().filter(|state| *state == "SD").count(), 25);
-    assert_eq!(states.len(), 90);
+    assert_eq!(states.iter().filter(|state| *state == "SD").count(), 50);
+    assert_eq!(states.len(), 140);
 }
 
 #[test]
 fn processes_that_are_killed_and_come_back_cost_nobody_else() {
-    // Goal: the same with the kernel as the one who ends the sockets. Method: 50 sessions over two echo processes;
+    // Goal: the same with the kernel as the one who ends the sockets. Method: 100 sessions over two echo processes;
     // SIGKILL for one while they stream; then new clients.
     let (dies, stays) = (Process::echo(), Process::echo());
     let server = proxy(&[dies.to(), stays.to()], &["--balance", "least"]);
-    let broken = while_streaming(&server, || dies.signal(Signal::KILL));
-    assert_eq!(broken, 25);
+    let broken = while_streaming(&server, |_| dies.signal(Signal::KILL));
+    assert_eq!(broken, 50);
     for _ in 0..40 {
         assert_echo(&mut server.connect());
     }
@@ -149,6 +149,30 @@ fn a_backend_that_is_stopped_stalls_its_own_sessions_alone() {
     assert_eq!(&answer, b"and now?");
     streams.iter_mut().for_each(assert_echo);
     drop(streams);
+    server.end();
+}
+
+#[test]
+fn a_backend_that_is_stopped_breaks_none_of_a_hundred_streams() {
+    // Goal: the same among many. Method: 100 sessions over two echo processes; one is stopped while they stream; exactly
+    // those of the other go on, far; then all go on, and none has broken.
+    let (stalls, stays) = (Process::echo(), Process::echo());
+    let server = proxy(&[stalls.to(), stays.to()], &["--balance", "least"]);
+    let broken = while_streaming(&server, |rounds| {
+        let count = || rounds.iter().map(|r| r.load(Ordering::SeqCst));
+        stalls.signal(Signal::STOP);
+        let before: Vec<_> = count().collect();
+        // An answer may have been on its way.
+        let moved = || {
+            count()
+                .zip(&before)
+                .filter(|(now, then)| *now > **then + 20)
+        };
+        eventually("half of them go on", || moved().count() >= 50);
+        assert_eq!(moved().count(), 50);
+        stalls.signal(Signal::CONT);
+    });
+    assert_eq!(broken, 0);
     server.end();
 }
 

@@ -210,10 +210,12 @@ fn a_reset_stays_a_reset() {
 #[test]
 fn a_reset_after_a_fin_leaves_nothing() {
     // Goal: a peer that finishes and then breaks off is gone, on both sides. Method: a FIN, then a reset, from each end
-    // in turn, 200 times; the other end comes to its end as well.
+    // in turn, 2,000 times; the other end comes to its end as well, and each session has its record.
+    let records = Records::new("reset-after-fin");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = proxy(&[listener.local_addr().unwrap().to_string()], &[]);
-    for nth in 0..200 {
+    let to = listener.local_addr().unwrap().to_string();
+    let server = records.proxy(&[to], &[]);
+    for nth in 0..2_000 {
         let (client, backend) = session(&server, &listener);
         let (first, mut other) = if nth % 2 == 0 {
             (client, backend)
@@ -227,6 +229,7 @@ fn a_reset_after_a_fin_leaves_nothing() {
         eventually("it has ended", || other.write_all(b"?").is_err());
     }
     server.end();
+    assert_eq!(records.read().len(), 2_000);
 }
 
 #[test]
