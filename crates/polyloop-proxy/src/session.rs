@@ -316,7 +316,11 @@ impl Session {
             self.board().spliced.add(2);
         }
         if self.group().on_down == OnDown::Close {
-            self.extra().watch = cx.set_timer(WATCH_INTERVAL);
+            let backends = &self.home.site.groups[usize::from(self.group)].backends;
+            let word = backends[usize::from(self.backend)].published();
+            let extra = self.extra();
+            extra.was_up = word.state(now_ns / 1_000_000) == State::Up;
+            extra.watch = cx.set_timer(WATCH_INTERVAL);
         }
         cx.resume(Side::Front);
         Verdict::Continue
