@@ -348,12 +348,13 @@ impl Session {
             .map_or(0, |e| e.asked_ns)
             .max(self.opened_ns);
         self.connected_ms = millis(now_ns.saturating_sub(self.opened_ns));
-        self.backend_board().connected.add(1);
+        let took_ns = now_ns.saturating_sub(asked_ns);
+        let board = self.backend_board();
+        board.connected.add(1);
+        board.connect_spread.record(took_ns);
         let backend =
             &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
-        backend
-            .connect_time
-            .record_shared(now_ns.saturating_sub(asked_ns));
+        backend.connect_time.record_shared(took_ns);
         self.cause = None;
         let listener = self.listener();
         let (policy, first_byte) = (listener.splice, listener.timeouts.first_byte);
@@ -672,21 +673,9 @@ impl Session {
 
     /// Ends a session that cannot be served: a reset, since a FIN would look like an empty answer.
     fn refuse(&mut self, cause: Cause) -> Verdict {
-        let board = self.board();
-        match cause {
-            Cause::AccessDenied => &board.refused_access,
-            Cause::ListenerFull
-            | Cause::SourceFull
-            | Cause::RateExceeded
-            | Cause::SourceRateExceeded => &board.refused_limit,
-            Cause::HeaderRefused | Cause::HeaderTimeout => &board.refused_header,
-            Cause::HelloRefused | Cause::HelloTimeout | Cause::NoRoute | Cause::NotTls => {
-                &board.refused_hello
-            }
-            Cause::QueueFull | Cause::QueueTimeout => &board.refused_queue,
-            _ => &board.refused_backend,
+        if let Some(reason) = cause.refusal() {
+            self.board().refused[reason].add(1);
         }
-        .add(1);
         self.cause = Some(cause);
         Verdict::Abort
     }

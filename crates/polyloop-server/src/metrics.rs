@@ -4,7 +4,8 @@
 //! [`Family`] makes another order impossible. Nothing is aggregated: sums are the reader's.
 //!
 //! A counter of a loop that is called `accepted` in code and documentation is `polyloop_accepted_total` here, with the
-//! label `loop`. Times in histograms are summaries in seconds; a maximum since the start is quantile 1.
+//! label `loop`. Times of loops and pools are summaries in seconds; a maximum since the start is quantile 1. What a proxy
+//! tells of its sessions are histograms with few steps, since those can be added up over processes.
 
 use std::fmt::{self, Write as _};
 
@@ -14,7 +15,10 @@ use polyloop::telemetry::{Kind, LoopBoard};
 use polyloop::{CloseReason, GateKind, Life, Status};
 
 use polyloop_proxy::health::State;
-use polyloop_proxy::site::{Backend, BackendBoard, ListenerBoard, Site};
+use polyloop_proxy::site::{
+    Backend, BackendBoard, Ended, ListenerBoard, Site, Spread, SpreadTotal,
+};
+use polyloop_proxy::termination::Cause;
 
 use crate::process::Process;
 use crate::quantiles::{QUANTILES, Reader};
@@ -68,7 +72,54 @@ fn proxy_listeners(page: &mut Page, site: &Site) {
             family.sample(&[("listener", settings_name)], sum);
         }
     }
+    let help = "Sessions refused, by why.";
+    let mut refused = page.family("proxy_refused", Type::Counter, help);
+    for (listener, name) in site.listeners.iter().zip(names()) {
+        for (at, reason) in Cause::REFUSALS.iter().enumerate() {
+            let boards = listener.boards.iter();
+            let sum: u64 = boards.map(|board| board.refused[at].value()).sum();
+            refused.sample(&[("listener", name), ("reason", reason)], sum);
+        }
+    }
+    for spread in &SESSION_SPREADS {
+        let name = format!("proxy_{}", spread.name);
+        let mut family = page.family(&name, Type::Histogram, spread.help);
+        for (listener, name) in site.listeners.iter().zip(names()) {
+            let boards = listener.boards.iter();
+            let total = SpreadTotal::of(boards.map(|board| (spread.of)(&board.ended_spread)));
+            family.histogram(&[("listener", name)], &total, spread.unit);
+        }
+    }
 }
+
+/// What is told of how sessions were, for listeners and for backends.
+struct SessionSpread {
+    name: &'static str,
+    help: &'static str,
+    of: fn(&Ended) -> &Spread,
+    unit: f64,
+}
+
+const SESSION_SPREADS: [SessionSpread; 3] = [
+    SessionSpread {
+        name: "session_seconds",
+        help: "From accept to the end of a session.",
+        of: |ended| &ended.length,
+        unit: NS,
+    },
+    SessionSpread {
+        name: "session_bytes_up",
+        help: "Bytes of a session from its client.",
+        of: |ended| &ended.bytes_up,
+        unit: 1.0,
+    },
+    SessionSpread {
+        name: "session_bytes_down",
+        help: "Bytes of a session to its client.",
+        of: |ended| &ended.bytes_down,
+        unit: 1.0,
+    },
+];
 
 fn proxy_backends(page: &mut Page, site: &Site, now_ms: u64) {
     let all = || backends_of(site);
@@ -133,24 +184,23 @@ fn backends_of(site: &Site) -> impl Iterator<Item = (&String, &String, &Backend)
 
 fn backend_times(page: &mut Page, site: &Site) {
     let all = || backends_of(site);
-    let mut reader = Reader::new();
     let mut connects = page.family(
         "backend_connect_seconds",
-        Type::Summary,
+        Type::Histogram,
         "From asking for a connection to having it.",
     );
     for (group, name, backend) in all() {
-        let label = format!("{group}/{name}");
-        connects.summary(("backend", &label), &backend.connect_time, 1e9, &mut reader);
+        let total = SpreadTotal::of(backend.boards.iter().map(|board| &board.connect_spread));
+        connects.histogram(&[("group", group), ("backend", name)], &total, NS);
     }
-    let mut sessions = page.family(
-        "backend_session_seconds",
-        Type::Summary,
-        "From accept to the end of a session.",
-    );
-    for (group, name, backend) in all() {
-        let label = format!("{group}/{name}");
-        sessions.summary(("backend", &label), &backend.session_time, 1e9, &mut reader);
+    for spread in &SESSION_SPREADS {
+        let name = format!("backend_{}", spread.name);
+        let mut family = page.family(&name, Type::Histogram, spread.help);
+        for (group, name, backend) in all() {
+            let boards = backend.boards.iter();
+            let total = SpreadTotal::of(boards.map(|board| (spread.of)(&board.ended_spread)));
+            family.histogram(&[("group", group), ("backend", name)], &total, spread.unit);
+        }
     }
 }
 
@@ -437,6 +487,7 @@ enum Type {
     Counter,
     Gauge,
     Summary,
+    Histogram,
 }
 
 /// Names and values.
@@ -459,6 +510,7 @@ impl Page {
             Type::Counter => ("_total", "counter"),
             Type::Gauge => ("", "gauge"),
             Type::Summary => ("", "summary"),
+            Type::Histogram => ("", "histogram"),
         };
         let name = format!("{name}{suffix}");
         // Writing to a string cannot fail, here and below.
@@ -490,6 +542,21 @@ impl Family<'_> {
         }
         self.write("_sum", &[label], &(reading.sum as f64 / unit));
         self.write("_count", &[label], &reading.count);
+    }
+
+    /// Times and sizes of several loops, in `unit`.
+    fn histogram(&mut self, labels: Labels<'_>, total: &SpreadTotal, unit: f64) {
+        for (bound, count) in total.cumulative() {
+            let bound = bound as f64 / unit;
+            let labels = [labels, &[("le", &bound)]].concat();
+            self.write("_bucket", &labels, &count);
+        }
+        // Of the same reading as the buckets, so that the last of them and the count are equal, as the format wants.
+        let count = total.count();
+        let labels_of_all = [labels, &[("le", &"+Inf")]].concat();
+        self.write("_bucket", &labels_of_all, &count);
+        self.write("_sum", labels, &(total.sum as f64 / unit));
+        self.write("_count", labels, &count);
     }
 
     fn write(&mut self, suffix: &str, labels: Labels<'_>, value: &dyn fmt::Display) {

@@ -6,28 +6,13 @@ use polyloop::{CloseReason, End, Side};
 
 use super::{NEVER, NO_BACKEND, Phase, Session};
 use crate::record::Record;
-use crate::site::RecordContext;
+use crate::site::{RecordContext, SESSION_TICK_NS};
 use crate::termination::{Cause, Leg, Phase as EndPhase, Termination};
 
 impl Session {
     /// The session has ended.
     pub fn ended(&mut self, end: &End) {
-        let had_connection = matches!(self.phase, Phase::Relay) || self.connected_ms != NEVER;
-        if self.backend != NO_BACKEND {
-            let board = self.backend_board();
-            board.ended.add(u64::from(had_connection));
-            let is_backends = end.side == Some(Side::Back);
-            let was_reset = is_backends && end.reason == CloseReason::PeerReset;
-            board.resets.add(u64::from(was_reset));
-            if was_reset && self.relay.bytes(Side::Back) == 0 {
-                self.report_failure(end.now_ns);
-            }
-            let backend =
-                &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
-            backend
-                .session_time
-                .record_shared(end.now_ns.saturating_sub(self.opened_ns));
-        }
+        self.count_end(end);
         let termination = self.termination(end);
         self.leave_queue();
         let client = self.client(end.peer).ip();
@@ -40,6 +25,32 @@ impl Session {
             &termination,
         );
         self.give_place_back();
+    }
+
+    /// Once for each session, so that what passes costs nothing here.
+    fn count_end(&self, end: &End) {
+        let length_ns = end.now_ns.saturating_sub(self.opened_ns);
+        let (up, down) = (self.relay.bytes(Side::Front), self.relay.bytes(Side::Back));
+        self.board().ended_spread.record(length_ns, up, down);
+        if self.backend == NO_BACKEND {
+            return;
+        }
+        let board = self.backend_board();
+        let was_reset = end.side == Some(Side::Back) && end.reason == CloseReason::PeerReset;
+        board.resets.add(u64::from(was_reset));
+        if was_reset && down == 0 {
+            self.report_failure(end.now_ns);
+        }
+        if self.connected_ms == NEVER {
+            return;
+        }
+        board.ended.add(1);
+        board.ended_spread.record(length_ns, up, down);
+        let backend =
+            &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
+        backend
+            .session_time
+            .record_shared(length_ns / SESSION_TICK_NS);
     }
 
     /// How it ended, as operators know it.

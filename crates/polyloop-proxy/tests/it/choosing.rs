@@ -5,6 +5,7 @@ use std::time::Duration;
 use polyloop_proxy::balance::Algorithm;
 use polyloop_proxy::health::Manual;
 use polyloop_proxy::settings::PassiveEjection;
+use polyloop_proxy::termination::Cause;
 use polyloop_sim::{Client, World};
 
 use crate::{Echo, NOBODY, Named, backend, drain, proxy, settings, settle};
@@ -55,7 +56,7 @@ fn when_every_try_has_failed_the_client_is_reset() {
         let refused: u64 = backends.map(|b| b.boards[0].connect_refused.value()).sum();
         assert_eq!(refused, tries);
         assert_eq!(front.states(), ["SC"]);
-        assert_eq!(front.site.listeners[0].boards[0].refused_backend.value(), 1);
+        assert_eq!(front.site.listeners[0].boards[0].refused_in_all(), 1);
         front.assert_at_rest(&world);
     }
 }
@@ -140,7 +141,9 @@ fn the_queue_has_a_bound_and_a_deadline() {
         clients.iter().filter(|client| client.was_reset()).count(),
         4
     );
-    assert_eq!(front.site.listeners[0].boards[0].refused_queue.value(), 4);
+    let board = &front.site.listeners[0].boards[0];
+    assert_eq!(board.refused_for(Cause::QueueFull), 2);
+    assert_eq!(board.refused_for(Cause::QueueTimeout), 2);
     drop(clients);
     settle(&mut front.sim, &mut back);
     front.assert_at_rest(&world);

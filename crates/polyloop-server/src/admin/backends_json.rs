@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use polyloop::Remote;
 use polyloop_proxy::health::{Manual, State};
 use polyloop_proxy::site::{Backend, BackendBoard, Site};
+use polyloop_proxy::termination::Cause;
 use polyloop_sys::clock::monotonic_ns;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -60,6 +61,8 @@ struct ListenerView<'a> {
     live: u32,
     #[serde(flatten)]
     counters: Map<String, Value>,
+    /// By reason; those that have not occurred too.
+    refused: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -93,14 +96,18 @@ pub(super) fn render(site: &Site) -> Vec<u8> {
     let now_ms = now_ms();
     let listeners = site.settings.listeners.iter().zip(&site.listeners);
     let listeners = listeners.enumerate().map(|(at, (settings, listener))| {
-        let mut counters = Map::new();
+        let (mut counters, mut refused) = (Map::new(), Map::new());
         for board in &listener.boards {
             board.each(&mut |name, _, value| add(&mut counters, name, value));
+            for (reason, count) in Cause::REFUSALS.iter().zip(&board.refused) {
+                add(&mut refused, reason, count.value());
+            }
         }
         ListenerView {
             name: &settings.name,
             live: site.live(at),
             counters,
+            refused,
         }
     });
     let groups = site.settings.groups.iter().zip(&site.groups).enumerate();
