@@ -42,7 +42,7 @@ use crate::limits::Pace;
 use crate::proxy_protocol::{self, Checksum, PeerEndpoint, Tlv, V1_BYTES_MAX};
 use crate::relay::{Advice, AfterFin, Relay};
 use crate::settings::{
-    DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice,
+    DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice, Target,
 };
 use crate::site::{LoopSite, NoPlace, Taken};
 use crate::termination::{Cause, Leg};
@@ -83,44 +83,80 @@ pub struct Session {
     /// What the current phase waits for at most.
     timer: Option<TimerKey>,
     passes: Passes,
+    /// What is needed until a backend has answered; then it is dropped, as most of a session's life comes after.
+    early: Option<Box<Early>>,
     /// What few sessions have.
     extra: Option<Box<Extra>>,
     /// Milliseconds from accept to the backend's answer; [`NEVER`] while there was none.
     connected_ms: u32,
+    /// Milliseconds from that to the backend's first byte; [`NEVER`] while there was none.
+    first_byte_ms: u32,
+    /// Which session of its loop it is.
+    nth: u32,
     listener: u16,
     group: u16,
-    /// [`NO_BACKEND`] while it has no place.
+    /// Where it has a place, or had one last; [`NO_BACKEND`] before the first.
     backend: u16,
-    tries: u8,
+    has_place: bool,
+    /// Backends that were tried after the first.
+    retries: u8,
     phase: Phase,
     cause: Option<Cause>,
+    /// Who sent the last byte.
+    last_from: Option<Side>,
 }
 
-/// What few sessions have: those that were asked for a header or a name, were refused by a backend, or have a lifetime.
+/// What a session needs until a backend has answered.
 #[derive(Debug, Default)]
-struct Extra {
+struct Early {
     tried: Tried,
-    /// Who the PROXY header says the client is, and where it meant to go.
-    client: Option<PeerAddr>,
+    /// Where the PROXY header says that the client meant to go.
     dest: Option<PeerAddr>,
     /// The socket's own end, where it is known.
     local: Option<PeerAddr>,
-    name: Option<Box<str>>,
     protocol: Option<Box<[u8]>>,
     hello: HelloReader,
-    /// Under which name it stands in its group's queue.
+    /// Under which name it stands in its group's queue, and since when.
     queued_as: Option<ConnRef>,
-    lifetime: Option<TimerKey>,
+    queued_ns: u64,
+    /// When the connection under way was asked for.
+    asked_ns: u64,
+    /// What the last backend that was tried did.
+    failure: Option<Cause>,
+}
+
+/// What few sessions have: those with a header or a name, that waited, have a lifetime or a byte rate, or failed.
+#[derive(Debug, Default)]
+struct Extra {
+    /// Who the PROXY header says the client is.
+    client: Option<PeerAddr>,
+    /// The name in the TLS hello.
+    name: Option<Box<str>>,
+    /// Where the backend was, if that changes: one that has a name.
+    place: Option<Remote>,
+    /// What more there is to say of why it was refused.
+    detail: Option<&'static str>,
     /// When it looks whether its backend is down, where sessions are closed then.
     watch: Option<TimerKey>,
     /// When it will be closed because the server drains.
     drain: Option<TimerKey>,
-    /// When the connection under way was asked for.
-    asked_ns: u64,
-    /// What each direction owes to its byte rate, and the timer that lets it go on.
+    /// Milliseconds in the queue; `None` if it has not waited.
+    queue_ms: Option<u32>,
+    /// Milliseconds from accept to asking for the connection that succeeded.
+    asked_ms: u32,
+    throttle: Option<Box<Throttle>>,
+}
+
+/// What each direction owes to its byte rate, and the timer that lets it go on.
+#[derive(Debug, Default)]
+struct Throttle {
     paces: [Pace; 2],
     resumes: [Option<TimerKey>; 2],
 }
+
+/// The name of a session in its record and in the header to its backend: loop, start by the wall clock, and which of its
+/// loop's sessions it is, in hexadecimal. Unique over loops and restarts as long as the wall clock does not go back.
+const ID_BYTES: usize = 4 + 12 + 8;
 
 /// How often a session looks whether its backend is down, where sessions are closed then.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -132,10 +168,10 @@ impl Session {
     /// A session for a connection that came through a listener of the settings.
     #[must_use]
     pub fn new(home: &Rc<LoopSite>, listener: usize, local: Option<PeerAddr>) -> Self {
-        let extra = local.map(|local| {
-            Box::new(Extra {
+        let early = local.map(|local| {
+            Box::new(Early {
                 local: Some(local),
-                ..Extra::default()
+                ..Early::default()
             })
         });
         Self {
@@ -144,15 +180,20 @@ impl Session {
             opened_ns: 0,
             timer: None,
             passes: Passes::default(),
-            extra,
+            early,
+            extra: None,
             connected_ms: NEVER,
+            first_byte_ms: NEVER,
+            nth: home.next_session(),
             // Listeners and groups are lists that a person writes.
             listener: listener as u16,
             group: 0,
             backend: NO_BACKEND,
-            tries: 0,
+            has_place: false,
+            retries: 0,
             phase: Phase::Header,
             cause: None,
+            last_from: None,
         }
     }
 
@@ -164,8 +205,31 @@ impl Session {
         &self.home.site.settings.groups[usize::from(self.group)]
     }
 
+    fn early(&mut self) -> &mut Early {
+        self.early.get_or_insert_default()
+    }
+
     fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// See [`ID_BYTES`].
+    fn id(&self) -> [u8; ID_BYTES] {
+        let opened_ms = self.home.site.wall_ms(self.opened_ns / 1_000_000) & 0xffff_ffff_ffff;
+        let digits = [
+            (self.home.index as u64 & 0xffff, 4),
+            (opened_ms, 12),
+            (u64::from(self.nth), 8),
+        ];
+        let mut id = [0; ID_BYTES];
+        let mut at = 0;
+        for (value, count) in digits {
+            for nibble in (0..count).rev() {
+                id[at] = b"0123456789abcdef"[(value >> (4 * nibble) & 15) as usize];
+                at += 1;
+            }
+        }
+        id
     }
 
     /// Who the client is: as its PROXY header says, or its socket.
@@ -185,8 +249,8 @@ impl Session {
             .add(1);
         if let Some(lifetime) = timeouts.lifetime {
             let jittered = jittered(lifetime, timeouts.lifetime_jitter_percent, cx.now_ns());
-            let timer = cx.set_timer(jittered);
-            self.extra().lifetime = timer;
+            // It is never cancelled, and whatever timer is no other is this one.
+            let _ = cx.set_timer(jittered);
         }
         let listener = self.listener();
         // The loop's own default is the first listener's.
@@ -252,7 +316,7 @@ impl Session {
     fn choose<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         // Nothing is read until there is somebody to give it to.
         cx.pause(Side::Front);
-        let tried = self.extra.as_ref().map_or_else(Tried::new, |e| e.tried);
+        let tried = self.early.as_ref().map_or_else(Tried::new, |e| e.tried);
         let source = self.client(cx.peer()).ip();
         let mut is_queued = false;
         loop {
@@ -263,6 +327,7 @@ impl Session {
             {
                 Ok(taken) => {
                     self.leave_queue();
+                    self.stop_waiting(cx.now_ns());
                     return self.connect(cx, &taken);
                 }
                 Err(NoPlace::Full) if is_queued => return Verdict::Continue,
@@ -274,9 +339,10 @@ impl Session {
                     if max == 0 || !queue.queue_up(cx.this(), has_waited, max) {
                         return self.refuse(Cause::QueueFull);
                     }
-                    self.extra().queued_as = Some(cx.this());
+                    self.early().queued_as = Some(cx.this());
                     if !has_waited {
                         self.board().queued.add(1);
+                        self.early().queued_ns = cx.now_ns();
                         let timeout = self.listener().timeouts.queue;
                         self.enter(cx, Phase::Queue, Some(timeout));
                     }
@@ -284,8 +350,8 @@ impl Session {
                 }
                 Err(NoPlace::NoneUsable) => {
                     // Where all were tried, the last failure is the reason.
-                    let cause = self.cause.take().unwrap_or(Cause::NoBackend);
-                    return self.refuse(cause);
+                    let failure = self.early.as_ref().and_then(|e| e.failure);
+                    return self.refuse(failure.unwrap_or(Cause::NoBackend));
                 }
             }
         }
@@ -293,7 +359,7 @@ impl Session {
 
     /// Waits no longer. If it has been called meanwhile, the call is for the next.
     fn leave_queue(&mut self) {
-        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
+        let Some(this) = self.early.as_mut().and_then(|e| e.queued_as.take()) else {
             return;
         };
         let group = usize::from(self.group);
@@ -302,8 +368,25 @@ impl Session {
         }
     }
 
+    /// What the record will tell of the time in the queue.
+    fn stop_waiting(&mut self, now_ns: u64) {
+        if self.phase == Phase::Queue {
+            let queued_ns = self.early().queued_ns;
+            let extra = self.extra();
+            let waited_ms = millis(now_ns.saturating_sub(queued_ns));
+            extra.queue_ms = Some(extra.queue_ms.unwrap_or(0).saturating_add(waited_ms));
+        }
+    }
+
     fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
-        self.backend = taken.backend as u16;
+        if self.backend != NO_BACKEND {
+            self.retries = self.retries.saturating_add(1);
+            self.backend_board().retried.add(1);
+        }
+        (self.backend, self.has_place) = (taken.backend as u16, true);
+        if matches!(self.target(), Some(Target::Name { .. })) {
+            self.extra().place = Some(taken.place.clone());
+        }
         let dial = self.dial(cx.peer(), &taken.place);
         self.extra_asked(cx.now_ns());
         let timeout = self.listener().timeouts.connect;
@@ -318,8 +401,16 @@ impl Session {
     /// Remembers when the attempt began, where it is not the first moment of the session.
     fn extra_asked(&mut self, now_ns: u64) {
         if now_ns != self.opened_ns {
-            self.extra().asked_ns = now_ns;
+            self.early().asked_ns = now_ns;
+            let asked_ms = millis(now_ns.saturating_sub(self.opened_ns));
+            self.extra().asked_ms = asked_ms;
         }
+    }
+
+    /// What the settings say of where the backend is that it has, or had last.
+    fn target(&self) -> Option<&Target> {
+        let backend = self.group().backends.get(usize::from(self.backend))?;
+        Some(&backend.to)
     }
 
     fn dial(&self, peer: PeerAddr, place: &Remote) -> Dial {
@@ -343,7 +434,7 @@ impl Session {
     pub fn connected<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let now_ns = cx.now_ns();
         let asked_ns = self
-            .extra
+            .early
             .as_ref()
             .map_or(0, |e| e.asked_ns)
             .max(self.opened_ns);
@@ -355,10 +446,10 @@ impl Session {
         let backend =
             &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
         backend.connect_time.record_shared(took_ns);
-        self.cause = None;
+        self.write_header(cx);
+        self.early = None;
         let listener = self.listener();
         let (policy, first_byte) = (listener.splice, listener.timeouts.first_byte);
-        self.write_header(cx);
         let timeout = first_byte.filter(|_| self.relay.bytes(Side::Front) == 0);
         self.enter(cx, Phase::Relay, timeout);
         if policy == Splice::Always {
@@ -398,9 +489,9 @@ impl Session {
         let Some(send) = &self.group().send_proxy else {
             return;
         };
-        let extra = self.extra.as_ref();
+        let early = self.early.as_ref();
         let source = self.client(cx.peer());
-        let dest = extra
+        let dest = early
             .and_then(|e| e.dest.or(e.local))
             .unwrap_or(PeerAddr::Unix);
         let (source, dest) = (endpoint(source), endpoint(dest));
@@ -411,7 +502,7 @@ impl Session {
                 let _ = cx.write_to(Side::Back, &line[..len]);
             }
             SendProxy::V2 { tlvs, checksum } => {
-                let id = self.opened_ns.to_be_bytes();
+                let id = self.id();
                 let mut block = [0; proxy_protocol::HEADER_BYTES_MAX];
                 let values = self.tlv_values(tlvs, &id);
                 let checksum = if *checksum {
@@ -432,7 +523,8 @@ impl Session {
         use crate::proxy_protocol::kind;
         let extra = self.extra.as_ref();
         let name = extra.and_then(|e| e.name.as_deref()).map(str::as_bytes);
-        let protocol = extra.and_then(|e| e.protocol.as_deref());
+        let early = self.early.as_ref();
+        let protocol = early.and_then(|e| e.protocol.as_deref());
         tlvs.iter()
             .filter_map(|tlv| {
                 let (kind, value) = match tlv {
@@ -467,15 +559,14 @@ impl Session {
 
     /// Gives the place back and tries another backend, if there are tries left.
     fn try_next<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
-        let (group, failed) = (usize::from(self.group), usize::from(self.backend));
+        let failed = usize::from(self.backend);
         self.give_place_back();
-        self.cause = Some(cause);
-        if u32::from(self.tries) >= self.group().retries {
+        if u32::from(self.retries) >= self.group().retries {
             return self.refuse(cause);
         }
-        self.tries += 1;
-        self.home.backend_board(group, failed).retried.add(1);
-        self.extra().tried.insert(failed);
+        let early = self.early();
+        early.failure = Some(cause);
+        early.tried.insert(failed);
         self.choose(cx)
     }
 
@@ -501,10 +592,7 @@ impl Session {
         let side = cx.side();
         let bytes = input.take_all();
         let _ = cx.write_to(side.other(), bytes);
-        if side == Side::Back && self.relay.bytes(side) == 0 {
-            self.report_success(cx.now_ns());
-        }
-        self.count(side, bytes.len());
+        self.note_bytes(side, bytes.len(), cx.now_ns());
         if self.timer.is_some() {
             self.stop_timer(cx);
         }
@@ -525,20 +613,20 @@ impl Session {
             return Verdict::Continue;
         };
         let (side, now_ns) = (cx.side(), cx.now_ns());
-        let extra = self.extra();
-        let resume_at_ns = extra.paces[side.index()].handle_moved(rate, bytes as u64, now_ns);
+        let throttle = self.extra().throttle.get_or_insert_default();
+        let resume_at_ns = throttle.paces[side.index()].handle_moved(rate, bytes as u64, now_ns);
         if resume_at_ns <= now_ns {
             return Verdict::Continue;
         }
         let wait = Duration::from_nanos(resume_at_ns - now_ns);
-        extra.resumes[side.index()] = cx.set_timer(wait);
+        throttle.resumes[side.index()] = cx.set_timer(wait);
         Verdict::Pause
     }
 
     /// Bytes have passed by themselves.
     pub fn spliced<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
         let side = cx.side();
-        self.count(side, bytes);
+        self.note_bytes(side, bytes, cx.now_ns());
         if self.timer.is_some() {
             self.stop_timer(cx);
         }
@@ -549,8 +637,13 @@ impl Session {
         self.keep_pace(cx, bytes)
     }
 
+    /// What is to be known of bytes that pass, before the relay counts them.
     #[inline]
-    fn count(&self, side: Side, bytes: usize) {
+    fn note_bytes(&mut self, side: Side, bytes: usize, now_ns: u64) {
+        if side == Side::Back && self.first_byte_ms == NEVER {
+            self.first_byte(now_ns);
+        }
+        self.last_from = Some(side);
         let board = self.backend_board();
         match side {
             Side::Front => &board.bytes_up,
@@ -587,24 +680,31 @@ impl Session {
             self.timer = None;
             return self.phase_timed_out(cx);
         }
-        let Some(extra) = &mut self.extra else {
-            return Verdict::Continue;
-        };
-        for side in Side::ALL {
-            if extra.resumes[side.index()] == Some(timer) {
-                extra.resumes[side.index()] = None;
+        let mut cause = Cause::LifetimeReached;
+        if let Some(extra) = &mut self.extra {
+            let resumes = extra
+                .throttle
+                .as_mut()
+                .map(|throttle| &mut throttle.resumes);
+            let due = resumes.and_then(|resumes| {
+                let side = Side::ALL
+                    .into_iter()
+                    .find(|side| resumes[side.index()] == Some(timer))?;
+                resumes[side.index()] = None;
+                Some(side)
+            });
+            if let Some(side) = due {
                 cx.resume(side);
                 return Verdict::Continue;
             }
+            if extra.watch == Some(timer) {
+                return self.watch_backend(cx);
+            }
+            if extra.drain == Some(timer) {
+                cause = Cause::Drained;
+            }
         }
-        if extra.watch == Some(timer) {
-            return self.watch_backend(cx);
-        }
-        self.cause = Some(if extra.lifetime == Some(timer) {
-            Cause::LifetimeReached
-        } else {
-            Cause::Drained
-        });
+        self.cause = Some(cause);
         self.end_politely()
     }
 
@@ -640,8 +740,8 @@ impl Session {
         match (note, self.phase) {
             (Note::Turn, Phase::Queue) => {
                 // Whoever called has taken it out of the queue.
-                if let Some(extra) = &mut self.extra {
-                    extra.queued_as = None;
+                if let Some(early) = &mut self.early {
+                    early.queued_as = None;
                 }
                 self.choose(cx)
             }
@@ -699,14 +799,16 @@ impl Session {
 
     /// The backend's first byte proves that it works.
     #[cold]
-    fn report_success(&self, now_ns: u64) {
+    fn first_byte(&mut self, now_ns: u64) {
+        let since_accept = millis(now_ns.saturating_sub(self.opened_ns));
+        self.first_byte_ms = since_accept.saturating_sub(self.connected_ms);
         let (group, backend) = (usize::from(self.group), usize::from(self.backend));
         self.home.report_success(group, backend, now_ns / 1_000_000);
     }
 
     fn give_place_back(&mut self) {
-        if self.backend != NO_BACKEND {
-            let backend = usize::from(std::mem::replace(&mut self.backend, NO_BACKEND));
+        if std::mem::take(&mut self.has_place) {
+            let backend = usize::from(self.backend);
             self.home.give_place_back(usize::from(self.group), backend);
         }
     }
@@ -765,6 +867,7 @@ mod tests {
             "{} bytes",
             size_of::<Session>()
         );
-        assert!(size_of::<Extra>() <= 320, "{} bytes", size_of::<Extra>());
+        assert!(size_of::<Early>() <= 160, "{} bytes", size_of::<Early>());
+        assert!(size_of::<Extra>() <= 160, "{} bytes", size_of::<Extra>());
     }
 }

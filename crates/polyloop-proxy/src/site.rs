@@ -36,8 +36,8 @@ use crate::access::Access;
 use crate::balance::{Candidate, Picker, SourceTable, Tried, Weight, identity};
 use crate::doors::Doors;
 use crate::health::{
-    Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State,
-    group_mode, may_eject,
+    Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Manual, Outcome, Published,
+    State, group_mode, may_eject,
 };
 use crate::limits::ByteRate;
 use crate::record::Sampler;
@@ -59,6 +59,7 @@ pub struct Site {
     teller: OnceLock<Teller>,
     /// Where access records go; set before the first loop runs.
     records: OnceLock<RecordSink>,
+    losses: OnceLock<LossTeller>,
     drain_window_ms: AtomicU64,
     /// The wall clock when the loops' clock was 0, in milliseconds of the epoch.
     wall_offset_ms: AtomicU64,
@@ -67,6 +68,18 @@ pub struct Site {
 
 /// Takes one access record, a line with its end. It must not wait.
 type RecordSink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Tells how many access records nobody will read.
+type LossTeller = Box<dyn Fn() -> RecordsLost + Send + Sync>;
+
+/// Access records that are in no file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordsLost {
+    /// There was no room in the queue to who writes.
+    pub dropped: u64,
+    /// The system did not take them.
+    pub write_errors: u64,
+}
 
 /// Tells the operator of a change of a backend's health: group, backend, change.
 type Teller = Box<dyn Fn(&str, &str, Change) + Send + Sync>;
@@ -97,6 +110,8 @@ pub struct Backend {
     health: Mutex<Health>,
     /// The same as a word that every choice reads: [`Published`].
     published: AtomicU64,
+    /// When a check ended last, in milliseconds of loop time, twice, and one more if it passed; 0 before the first.
+    last_check: AtomicU64,
     /// How often its health changed, to what.
     pub changes: Changes,
     /// By loop.
@@ -268,6 +283,13 @@ impl Site {
     /// [`set_echo`](Self::set_echo).
     #[must_use]
     pub fn new(settings: ProxySettings, loops: usize) -> Self {
+        Self::with_seed(settings, loops, SOURCES_SEED)
+    }
+
+    /// The same with a seed for the hash of sources: one that nobody outside can know keeps them from choosing addresses
+    /// that collide.
+    #[must_use]
+    pub fn with_seed(settings: ProxySettings, loops: usize, seed: u64) -> Self {
         let groups = settings
             .groups
             .iter()
@@ -278,7 +300,7 @@ impl Site {
             .iter()
             .map(|listener| Listener::new(listener, loops))
             .collect();
-        let doors = Doors::new(&settings, SOURCES_SEED);
+        let doors = Doors::new(&settings, seed);
         Self {
             settings,
             groups,
@@ -287,6 +309,7 @@ impl Site {
             waker: OnceLock::new(),
             teller: OnceLock::new(),
             records: OnceLock::new(),
+            losses: OnceLock::new(),
             drain_window_ms: AtomicU64::new(0),
             wall_offset_ms: AtomicU64::new(0),
             loops,
@@ -304,11 +327,33 @@ impl Site {
         let _ = self.waker.set(Box::new(waker));
     }
 
-    /// Sets where access records go, and what the wall clock said (in milliseconds of the epoch) when the loops' clock was 0; the
-    /// second call changes nothing.
-    pub fn set_records(&self, wall_offset_ms: u64, sink: impl Fn(&str) + Send + Sync + 'static) {
-        self.wall_offset_ms.store(wall_offset_ms, Relaxed);
+    /// Sets where access records go; the second call changes nothing.
+    pub fn set_records(&self, sink: impl Fn(&str) + Send + Sync + 'static) {
         let _ = self.records.set(Box::new(sink));
+    }
+
+    /// Sets how to find out which records were lost; the second call changes nothing.
+    pub fn set_records_lost(&self, teller: impl Fn() -> RecordsLost + Send + Sync + 'static) {
+        let _ = self.losses.set(Box::new(teller));
+    }
+
+    /// Access records that were lost so far.
+    #[must_use]
+    pub fn records_lost(&self) -> RecordsLost {
+        self.losses
+            .get()
+            .map_or_else(RecordsLost::default, |tell| tell())
+    }
+
+    /// Sets what the wall clock said (in milliseconds of the epoch) when the loops' clock was 0. Records and the names of
+    /// sessions are dated by it.
+    pub fn set_wall_offset(&self, wall_offset_ms: u64) {
+        self.wall_offset_ms.store(wall_offset_ms, Relaxed);
+    }
+
+    /// What the wall clock said at this loop time.
+    pub(crate) fn wall_ms(&self, loop_ms: u64) -> u64 {
+        self.wall_offset_ms.load(Relaxed).saturating_add(loop_ms)
     }
 
     /// Sets how long a drain lasts, over which sessions are closed if the settings say so.
@@ -436,6 +481,7 @@ impl Group {
                     taken_max: backend.connections_max.map_or(u64::MAX, u64::from),
                     published: AtomicU64::new(health.published(0).pack()),
                     health: Mutex::new(health),
+                    last_check: AtomicU64::new(0),
                     changes: Changes::default(),
                     boards: (0..loops).map(|_| BackendBoard::default()).collect(),
                     connect_time: AtomicHistogram::new(),
@@ -522,6 +568,31 @@ impl Backend {
         Published::unpack(self.published.load(Relaxed))
     }
 
+    /// What an operator wants of it, and until when it is ejected, if it is at `now_ms`.
+    #[must_use]
+    pub fn wanted(&self, now_ms: u64) -> (Manual, Option<u64>) {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        (health.manual(), health.ejected_until_ms(now_ms))
+    }
+
+    /// A check of it has ended.
+    pub(crate) fn note_check(&self, now_ms: u64, outcome: Outcome) {
+        let word = now_ms << 1 | u64::from(outcome == Outcome::Passed);
+        self.last_check.store(word, Relaxed);
+    }
+
+    /// When a check of it ended last, in milliseconds of loop time, and how.
+    #[must_use]
+    pub fn last_check(&self) -> Option<(u64, Outcome)> {
+        let word = self.last_check.load(Relaxed);
+        let outcome = if word & 1 == 1 {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        };
+        (word != 0).then_some((word >> 1, outcome))
+    }
+
     /// Lets `act` judge its health at `now_ms`, and publishes what came of it. Returns the change of state, if there was one.
     pub fn judge(
         &self,
@@ -606,6 +677,7 @@ pub struct LoopSite {
     pub index: usize,
     pickers: RefCell<Vec<Picker>>,
     turn: Cell<usize>,
+    sessions: Cell<u32>,
     scratch: RefCell<Vec<u8>>,
     sampler: RefCell<Sampler>,
     line: RefCell<String>,
@@ -653,6 +725,7 @@ impl LoopSite {
             index,
             pickers: RefCell::new(pickers),
             turn: Cell::new(index),
+            sessions: Cell::new(0),
             scratch: RefCell::new(Vec::new()),
             sampler: RefCell::new(Sampler::new(
                 NonZeroU32::new(site.settings.access_log.sample_every).unwrap_or(NonZeroU32::MIN),
@@ -754,6 +827,13 @@ impl LoopSite {
         }
     }
 
+    /// Which session of this loop a new one is; it comes round after four thousand million.
+    pub(crate) fn next_session(&self) -> u32 {
+        let nth = self.sessions.get();
+        self.sessions.set(nth.wrapping_add(1));
+        nth
+    }
+
     /// Room for a hello that comes in pieces.
     pub(crate) fn scratch(&self) -> RefMut<'_, Vec<u8>> {
         self.scratch.borrow_mut()
@@ -799,7 +879,6 @@ impl LoopSite {
             &mut line,
             RecordContext {
                 site: &self.site,
-                wall_offset_ms: self.site.wall_offset_ms.load(Relaxed),
                 weight,
             },
         );
@@ -840,12 +919,10 @@ fn policy_of(settings: &GroupSettings) -> HealthPolicy {
 /// What a record needs beside its session.
 pub(crate) struct RecordContext<'a> {
     pub(crate) site: &'a Site,
-    pub(crate) wall_offset_ms: u64,
     pub(crate) weight: u32,
 }
 
-/// Where the hash of sources begins. It keeps nobody from finding colliding sources who reads this; the tables bound what
-/// that could cost.
+/// Where the hash of sources begins for who gives no seed: tests and simulations, which are to repeat themselves.
 const SOURCES_SEED: u64 = 0x706f_6c79_6c6f_6f70;
 
 /// Choices for one session at one moment, when others are faster or names have no addresses.

@@ -45,6 +45,13 @@ pub(crate) fn render_proxy(site: &Site) -> String {
     let mut page = Page::default();
     let now_ms = polyloop_sys::clock::monotonic_ns() / 1_000_000;
     proxy_listeners(&mut page, site);
+    let lost = site.records_lost();
+    let help = "Access records that found no room in the queue to the thread that writes the file.";
+    page.family("proxy_access_log_dropped", Type::Counter, help)
+        .sample(&[], lost.dropped);
+    let help = "Access records that the system did not take.";
+    page.family("proxy_access_log_write_errors", Type::Counter, help)
+        .sample(&[], lost.write_errors);
     proxy_backends(&mut page, site, now_ms);
     page.text
 }

@@ -181,13 +181,17 @@ impl<H: Handler> Hub<H> {
             return None;
         }
         let timer = self.wheel.arm(tick, key).ok()?;
+        if list.capacity() == 0 {
+            // Most set one or two, and four times as many would be the least that a list grows to.
+            list.reserve_exact(2);
+        }
         list.push(timer);
         Some(timer)
     }
 
-    /// Cancels a timer of the list with this index; whether it was there.
-    pub(crate) fn cancel_timer(&mut self, list: u32, timer: TimerKey) -> bool {
-        let is_known = self.forget_timer(list, timer);
+    /// Cancels a timer of a session; whether it was there.
+    pub(crate) fn cancel_timer(&mut self, state: &mut SessionState, timer: TimerKey) -> bool {
+        let is_known = self.forget_timer(state, timer);
         if is_known {
             self.wheel.cancel(timer);
         }
@@ -195,14 +199,22 @@ impl<H: Handler> Hub<H> {
     }
 
     /// Takes a timer out of its session's list; whether it was there.
-    pub(crate) fn forget_timer(&mut self, list: u32, timer: TimerKey) -> bool {
-        let Some(list) = self.timer_lists.get_mut(list as usize) else {
+    ///
+    /// An empty list goes to whoever sets a timer next: sessions that had one for a moment only are many, and idle ones
+    /// would hold a list each.
+    pub(crate) fn forget_timer(&mut self, state: &mut SessionState, timer: TimerKey) -> bool {
+        // There is none at the index that stands for no list.
+        let Some(list) = self.timer_lists.get_mut(state.timers as usize) else {
             return false;
         };
         let Some(at) = list.iter().position(|&known| known == timer) else {
             return false;
         };
         list.swap_remove(at);
+        if list.is_empty() {
+            self.timer_lists_free.push(state.timers);
+            state.timers = NO_TIMERS;
+        }
         true
     }
 

@@ -11,7 +11,7 @@ use polyloop_sim::World;
 use crate::{Echo, Named, backend, drain, proxy, settings, settle};
 
 /// A hello of TLS 1.2 with a name, and a protocol if one is given; and nothing else a server would need.
-fn hello(name: &str, protocol: Option<&str>) -> Vec<u8> {
+pub(crate) fn hello(name: &str, protocol: Option<&str>) -> Vec<u8> {
     let sized = |len: usize, bytes: &[u8]| {
         let size = (bytes.len() as u32).to_be_bytes();
         [&size[4 - len..], bytes].concat()

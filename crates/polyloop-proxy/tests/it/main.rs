@@ -5,6 +5,7 @@
 //! | `relaying` | bytes both ways, halves, resets, slow sides |
 //! | `choosing` | retries, silent backends, caps and queues, failing open |
 //! | `entering` | PROXY headers, TLS hellos, access lists, deadlines before the relay |
+//! | `records` | whether access records tell what happened |
 //! | `health` | checks, ejection, operators: who is given sessions |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
@@ -16,6 +17,7 @@
 mod choosing;
 mod entering;
 mod health;
+mod records;
 mod relaying;
 mod sweep;
 
@@ -240,7 +242,7 @@ pub(crate) fn proxy_tuned(
     let site = Arc::new(Site::new(settings, loops));
     let records = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&records);
-    site.set_records(0, move |line| sink.lock().unwrap().push(line.to_owned()));
+    site.set_records(move |line| sink.lock().unwrap().push(line.to_owned()));
     let shared = Arc::clone(&site);
     let sim = Sim::new(
         world,

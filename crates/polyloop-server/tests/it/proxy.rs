@@ -9,6 +9,7 @@
 //! * [`headers`]: the PROXY protocol, in and out.
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
+//! * [`records`]: the file of access records: full disks, rotation.
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
 
 mod backend;
@@ -18,6 +19,7 @@ mod headers;
 mod health;
 mod lasting;
 mod names;
+mod records;
 mod relaying;
 
 use crate::harness::{Polyloop, get};
