@@ -261,6 +261,7 @@ impl Checker {
         let now_ms = cx.now_ns() / 1_000_000;
         let site = &self.home.site;
         let subject = &site.groups[self.group].backends[self.backend];
+        subject.note_check(now_ms, outcome);
         let change = subject.judge(now_ms, |health| health.handle_check(now_ms, outcome));
         site.tell(self.group, self.backend, change);
         let (schedule, seed) = self.schedule();

@@ -4,7 +4,7 @@
 //! that the loop keeps. Both formats are written by the same walk over the fields, so they never differ in content.
 //!
 //! ```text
-//! time=2026-02-03T04:05:06.789Z listener=db client=192.0.2.7:50432 group=main backend=db1 backend_address=10.0.0.1:5432
+//! time=2026-02-03T04:05:06.789Z id=0003019c2188ea850000002a listener=db client=192.0.2.7:50432 group=main backend=db1 backend_address=10.0.0.1:5432
 //!   state=-- reason="both sides finished" duration_ms=1042 connect_ms=1 bytes_up=512 bytes_down=20480 retries=0 loop=3
 //! ```
 //!
@@ -48,6 +48,8 @@ pub const LINE_BYTES_MAX: usize = 10 * 1024;
 pub struct Record<'a> {
     /// When the client was accepted, by the wall clock: milliseconds since 1970-01-01T00:00:00Z.
     pub start_unix_ms: u64,
+    /// The name of the session, the same as its backend is told by a PROXY header with `unique-id`. Visible ASCII.
+    pub id: &'a [u8],
     /// From then until both connections were closed, by the loop's clock.
     pub duration_ms: u64,
     /// The listener's name.
@@ -68,15 +70,15 @@ pub struct Record<'a> {
     pub detail: Option<&'a str>,
     /// How long it waited for a free slot, if it did.
     pub queue_ms: Option<u64>,
-    /// How long the backend took to accept, all tries together, if it did.
+    /// How long the backend took to accept, from the beginning of the try that succeeded.
     pub connect_ms: Option<u64>,
-    /// From the accept until the backend's first byte, if there was one.
+    /// From then until the backend's first byte, if there was one.
     pub first_byte_ms: Option<u64>,
     /// Bytes passed from the client to the backend.
     pub bytes_up: u64,
     /// Bytes passed from the backend to the client.
     pub bytes_down: u64,
-    /// Further tries to connect after the first.
+    /// Backends that were tried after the first.
     pub retries: u32,
     /// The loop it ended on.
     pub loop_index: u32,
@@ -92,6 +94,7 @@ impl Record<'_> {
     pub fn write(&self, format: AccessLogFormat, out: &mut String) {
         let mut line = Line::begin(format, out);
         line.time("time", self.start_unix_ms);
+        line.text("id", self.id);
         line.text("listener", self.listener.as_bytes());
         line.address("client", self.client);
         if let Some(source) = self.source {

@@ -27,23 +27,21 @@ mod choosing;
 mod ending;
 mod entering;
 mod handler;
+mod naming;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use polyloop::{
-    ConnRef, Ctx, Handler, Input, KeepAlive, PeerAddr, Side, TimerKey, Verdict, Vigilance,
+    ConnRef, Ctx, Handler, Input, KeepAlive, PeerAddr, Remote, Side, TimerKey, Verdict, Vigilance,
 };
 
 use crate::balance::Tried;
 use crate::doors::Passes;
 use crate::health::State;
 use crate::limits::Pace;
-use crate::proxy_protocol::{self, Checksum, PeerEndpoint, Tlv, V1_BYTES_MAX};
 use crate::relay::{Advice, AfterFin, Relay};
-use crate::settings::{
-    DrainClose, GroupSettings, ListenerSettings, OnDown, ProxyTlv, SendProxy, Splice,
-};
+use crate::settings::{ConnectWhen, DrainClose, GroupSettings, ListenerSettings, OnDown, Splice};
 use crate::site::{LoopSite, PortPass};
 use crate::termination::{Cause, Leg};
 use crate::tls_hello::HelloReader;
@@ -83,60 +81,90 @@ pub struct Session {
     /// What the current phase waits for at most.
     timer: Option<TimerKey>,
     passes: Passes,
+    /// What is needed until a backend has answered; then it is dropped, as most of a session's life comes after.
+    early: Option<Box<Early>>,
     /// What few sessions have.
     extra: Option<Box<Extra>>,
     /// Milliseconds from accept to the backend's answer; [`NEVER`] while there was none.
     connected_ms: u32,
+    /// Milliseconds from that to the backend's first byte; [`NEVER`] while there was none.
+    first_byte_ms: u32,
+    /// Which session of its loop it is.
+    nth: u32,
     listener: u16,
     group: u16,
-    /// [`NO_BACKEND`] while it has no place.
+    /// Where it has a place, or had one last; [`NO_BACKEND`] before the first.
     backend: u16,
-    tries: u8,
+    has_place: bool,
+    /// Backends that were tried after the first.
+    retries: u8,
     /// The source port that is counted for its connection.
     port: PortPass,
     phase: Phase,
     cause: Option<Cause>,
+    /// Who sent the last byte.
+    last_from: Option<Side>,
 }
 
-/// What few sessions have: those that were asked for a header or a name, were refused by a backend, or have a lifetime.
+/// What a session needs until a backend has answered.
 #[derive(Debug, Default)]
-struct Extra {
-    /// Whether it is needed once the backend has answered. What only the way there needs goes with it.
-    outlasts_connect: bool,
+struct Early {
     tried: Tried,
-    /// Which of its backend's addresses it tries, and how many are left to be tried.
-    place: usize,
-    places_left: u16,
-    /// Who the PROXY header says the client is, and where it meant to go.
-    client: Option<PeerAddr>,
+    /// Where the PROXY header says that the client meant to go.
     dest: Option<PeerAddr>,
     /// The socket's own end, where it is known.
     local: Option<PeerAddr>,
-    name: Option<Box<str>>,
     protocol: Option<Box<[u8]>>,
     hello: HelloReader,
-    /// Under which name it stands in its group's queue.
+    /// Under which name it stands in its group's queue, and since when.
     queued_as: Option<ConnRef>,
-    lifetime: Option<TimerKey>,
+    queued_ns: u64,
+    /// When the connection under way was asked for.
+    asked_ns: u64,
+    /// What the last backend that was tried did.
+    failure: Option<Cause>,
+    /// When it looks for a place once more, or asks a backend once more.
+    again: Option<TimerKey>,
+    /// Which of its backend's addresses it tries, and how many are left to be tried.
+    place: usize,
+    places_left: u16,
+    /// Ports of a range, or sources, that could not be had for the attempt under way.
+    ports_tried: u8,
+    /// Whether it tries a backend out after an ejection.
+    is_trial: bool,
+}
+
+/// What few sessions have: those with a header or a name, that waited, have a lifetime or a byte rate, or failed.
+#[derive(Debug, Default)]
+struct Extra {
+    /// Who the PROXY header says the client is.
+    client: Option<PeerAddr>,
+    /// The name in the TLS hello.
+    name: Option<Box<str>>,
+    /// Where the backend was, if that changes: one that has a name.
+    place: Option<Remote>,
+    /// What more there is to say of why it was refused.
+    detail: Option<&'static str>,
     /// When it looks whether its backend is down, where sessions are closed then.
     watch: Option<TimerKey>,
     /// When it will be closed because the server drains.
     drain: Option<TimerKey>,
-    /// When it looks for a place once more, or asks a backend once more.
-    again: Option<TimerKey>,
-    /// When the connection under way was asked for.
-    asked_ns: u64,
-    /// What each direction owes to its byte rate, and the timer that lets it go on.
-    paces: [Pace; 2],
-    resumes: [Option<TimerKey>; 2],
-    /// Ports of a range that were in use, for the attempt under way.
-    ports_tried: u8,
+    /// Milliseconds in the queue; `None` if it has not waited.
+    queue_ms: Option<u32>,
+    /// Milliseconds from accept to asking for the connection that succeeded.
+    asked_ms: u32,
+    throttle: Option<Box<Throttle>>,
     /// How often its end has waited for a quiet moment.
     postponed: u8,
-    /// Whether it tries a backend out after an ejection.
-    is_trial: bool,
     /// Whether its backend was up since it has been there.
     was_up: bool,
+}
+
+/// What each direction owes to its byte rate, and the timer that lets it go on.
+#[derive(Debug, Default)]
+struct Throttle {
+    paces: [Pace; 2],
+    resumes: [Option<TimerKey>; 2],
 }
 
 /// A session on which nothing moved for so long is at rest: ending it cuts nothing off.
@@ -158,11 +186,10 @@ impl Session {
     /// A session for a connection that came through a listener of the settings.
     #[must_use]
     pub fn new(home: &Rc<LoopSite>, listener: usize, local: Option<PeerAddr>) -> Self {
-        let extra = local.map(|local| {
-            Box::new(Extra {
-                outlasts_connect: true,
+        let early = local.map(|local| {
+            Box::new(Early {
                 local: Some(local),
-                ..Extra::default()
+                ..Early::default()
             })
         });
         Self {
@@ -171,16 +198,21 @@ impl Session {
             opened_ns: 0,
             timer: None,
             passes: Passes::default(),
-            extra,
+            early,
+            extra: None,
             connected_ms: NEVER,
+            first_byte_ms: NEVER,
+            nth: home.next_session(),
             // Listeners and groups are lists that a person writes.
             listener: listener as u16,
             group: 0,
             backend: NO_BACKEND,
-            tries: 0,
+            has_place: false,
+            retries: 0,
             port: PortPass::NONE,
             phase: Phase::Header,
             cause: None,
+            last_from: None,
         }
     }
 
@@ -192,14 +224,11 @@ impl Session {
         &self.home.site.settings.groups[usize::from(self.group)]
     }
 
-    fn extra(&mut self) -> &mut Extra {
-        let extra = self.extra.get_or_insert_default();
-        extra.outlasts_connect = true;
-        extra
+    fn early(&mut self) -> &mut Early {
+        self.early.get_or_insert_default()
     }
 
-    /// The same for what is of no use any more once the backend has answered.
-    fn extra_until_connected(&mut self) -> &mut Extra {
+    fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
 
@@ -220,8 +249,8 @@ impl Session {
             .add(1);
         if let Some(lifetime) = timeouts.lifetime {
             let jittered = jittered(lifetime, timeouts.lifetime_jitter_percent, home.draw());
-            let timer = cx.set_timer(jittered);
-            self.extra().lifetime = timer;
+            // It is never cancelled, and whatever timer is no other is this one.
+            let _ = cx.set_timer(jittered);
         }
         let listener = self.listener();
         // The loop's own default is the first listener's.
@@ -273,8 +302,7 @@ impl Session {
     /// The group is known.
     fn route<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, group: usize) -> Verdict {
         self.group = group as u16;
-        let waits_for_bytes =
-            self.listener().connect_when == crate::settings::ConnectWhen::FirstBytes;
+        let waits_for_bytes = self.listener().connect_when == ConnectWhen::FirstBytes;
         if waits_for_bytes && self.phase != Phase::Hello {
             let timeout = self.listener().timeouts.first_byte;
             self.enter(cx, Phase::FirstByte, timeout);
@@ -287,23 +315,22 @@ impl Session {
     pub fn connected<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let now_ns = cx.now_ns();
         let asked_ns = self
-            .extra
+            .early
             .as_ref()
             .map_or(0, |e| e.asked_ns)
             .max(self.opened_ns);
         self.connected_ms = millis(now_ns.saturating_sub(self.opened_ns));
-        self.backend_board().connected.add(1);
+        let took_ns = now_ns.saturating_sub(asked_ns);
+        let board = self.backend_board();
+        board.connected.add(1);
+        board.connect_spread.record(took_ns);
         let backend =
             &self.home.site.groups[usize::from(self.group)].backends[usize::from(self.backend)];
-        backend
-            .connect_time
-            .record_shared(now_ns.saturating_sub(asked_ns));
-        self.cause = None;
+        backend.connect_time.record_shared(took_ns);
         self.end_trial();
-        if self.extra.as_ref().is_some_and(|e| !e.outlasts_connect) {
-            self.extra = None;
-        }
-        if !self.write_header(cx) {
+        let is_told = self.write_header(cx);
+        self.early = None;
+        if !is_told {
             self.backend_board().connect_local.add(1);
             return self.refuse(Cause::ConnectMisconfigured);
         }
@@ -330,8 +357,8 @@ impl Session {
     /// here.
     fn first_byte_left(&self, now_ns: u64) -> Option<Duration> {
         let listener = self.listener();
-        let has_spoken = listener.connect_when == crate::settings::ConnectWhen::FirstBytes
-            || !listener.routing.routes.is_empty();
+        let has_spoken =
+            listener.connect_when == ConnectWhen::FirstBytes || !listener.routing.routes.is_empty();
         let limit = listener.timeouts.first_byte.filter(|_| !has_spoken)?;
         let since = Duration::from_nanos(now_ns.saturating_sub(self.opened_ns));
         Some(limit.saturating_sub(since))
@@ -374,61 +401,6 @@ impl Session {
         Verdict::Abort
     }
 
-    /// Tells the backend who the client is, where it wants to know. `false` if there is no room for all that was to be told,
-    /// which the settings' check excludes: a backend that expects a header must not get payload in its place.
-    fn write_header<H: Handler>(&self, cx: &mut Ctx<'_, H>) -> bool {
-        let Some(send) = &self.group().send_proxy else {
-            return true;
-        };
-        let extra = self.extra.as_ref();
-        let source = self.client(cx.peer());
-        let dest = extra
-            .and_then(|e| e.dest.or(e.local))
-            .unwrap_or(PeerAddr::Unix);
-        let (source, dest) = (endpoint(source), endpoint(dest));
-        match send {
-            SendProxy::V1 => {
-                let mut line = [0; V1_BYTES_MAX];
-                let len = proxy_protocol::write_v1(&mut line, source, dest);
-                let _ = cx.write_to(Side::Back, &line[..len]);
-                true
-            }
-            SendProxy::V2 { tlvs, checksum } => {
-                let id = self.opened_ns.to_be_bytes();
-                let mut block = [0; proxy_protocol::HEADER_BYTES_MAX];
-                let values = self.tlv_values(tlvs, &id);
-                let checksum = if *checksum {
-                    Checksum::Append
-                } else {
-                    Checksum::Omit
-                };
-                let written = proxy_protocol::write_v2(&mut block, source, dest, &values, checksum);
-                if let Ok(len) = written {
-                    let _ = cx.write_to(Side::Back, &block[..len]);
-                }
-                written.is_ok()
-            }
-        }
-    }
-
-    fn tlv_values<'a>(&'a self, tlvs: &'a [ProxyTlv], id: &'a [u8]) -> Vec<Tlv<'a>> {
-        use crate::proxy_protocol::kind;
-        let extra = self.extra.as_ref();
-        let name = extra.and_then(|e| e.name.as_deref()).map(str::as_bytes);
-        let protocol = extra.and_then(|e| e.protocol.as_deref());
-        tlvs.iter()
-            .filter_map(|tlv| {
-                let (kind, value) = match tlv {
-                    ProxyTlv::Authority => (kind::AUTHORITY, name?),
-                    ProxyTlv::Alpn => (kind::ALPN, protocol?),
-                    ProxyTlv::UniqueId => (kind::UNIQUE_ID, id),
-                    ProxyTlv::Custom { kind, value } => (*kind, value.as_slice()),
-                };
-                Some(Tlv { kind, value })
-            })
-            .collect()
-    }
-
     /// Bytes have arrived.
     #[inline]
     pub fn data<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, input: &mut Input<'_>) -> Verdict {
@@ -451,10 +423,7 @@ impl Session {
         let side = cx.side();
         let bytes = input.take_all();
         let _ = cx.write_to(side.other(), bytes);
-        if side == Side::Back && self.relay.bytes(side) == 0 {
-            self.report_success(cx.now_ns());
-        }
-        self.count(side, bytes.len());
+        self.note_bytes(side, bytes.len(), cx.now_ns());
         if side == Side::Front && self.timer.is_some() {
             self.stop_timer(cx);
         }
@@ -484,23 +453,20 @@ impl Session {
             return Verdict::Continue;
         };
         let (side, now_ns) = (cx.side(), cx.now_ns());
-        let extra = self.extra();
-        let resume_at_ns = extra.paces[side.index()].handle_moved(rate, bytes as u64, now_ns);
+        let throttle = self.extra().throttle.get_or_insert_default();
+        let resume_at_ns = throttle.paces[side.index()].handle_moved(rate, bytes as u64, now_ns);
         if resume_at_ns <= now_ns {
             return Verdict::Continue;
         }
         let wait = Duration::from_nanos(resume_at_ns - now_ns);
-        extra.resumes[side.index()] = cx.set_timer(wait);
+        throttle.resumes[side.index()] = cx.set_timer(wait);
         Verdict::Pause
     }
 
     /// Bytes have passed by themselves.
     pub fn spliced<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, bytes: usize) -> Verdict {
         let side = cx.side();
-        if side == Side::Back && self.relay.bytes(side) == 0 {
-            self.report_success(cx.now_ns());
-        }
-        self.count(side, bytes);
+        self.note_bytes(side, bytes, cx.now_ns());
         if side == Side::Front && self.timer.is_some() {
             self.stop_timer(cx);
         }
@@ -511,8 +477,13 @@ impl Session {
         self.keep_pace(cx, bytes)
     }
 
+    /// What is to be known of bytes that pass, before the relay counts them.
     #[inline]
-    fn count(&self, side: Side, bytes: usize) {
+    fn note_bytes(&mut self, side: Side, bytes: usize, now_ns: u64) {
+        if side == Side::Back && self.first_byte_ms == NEVER {
+            self.first_byte(now_ns);
+        }
+        self.last_from = Some(side);
         let board = self.backend_board();
         match side {
             Side::Front => &board.bytes_up,
@@ -553,30 +524,40 @@ impl Session {
             self.timer = None;
             return self.phase_timed_out(cx);
         }
-        let Some(extra) = &mut self.extra else {
-            return Verdict::Continue;
-        };
-        for side in Side::ALL {
-            if extra.resumes[side.index()] == Some(timer) {
-                extra.resumes[side.index()] = None;
+        let again = self.early.as_mut().map(|early| &mut early.again);
+        if let Some(again) = again
+            && *again == Some(timer)
+        {
+            *again = None;
+            return self.try_again(cx);
+        }
+        let mut cause = Cause::LifetimeReached;
+        if let Some(extra) = &mut self.extra {
+            let resumes = extra
+                .throttle
+                .as_mut()
+                .map(|throttle| &mut throttle.resumes);
+            let due = resumes.and_then(|resumes| {
+                let side = Side::ALL
+                    .into_iter()
+                    .find(|side| resumes[side.index()] == Some(timer))?;
+                resumes[side.index()] = None;
+                Some(side)
+            });
+            if let Some(side) = due {
                 // That nothing moved was our doing.
                 cx.touch();
                 cx.resume(side);
                 return Verdict::Continue;
             }
+            if extra.watch == Some(timer) {
+                return self.watch_backend(cx);
+            }
+            if extra.drain == Some(timer) {
+                cause = Cause::Drained;
+            }
         }
-        if extra.watch == Some(timer) {
-            return self.watch_backend(cx);
-        }
-        if extra.again == Some(timer) {
-            extra.again = None;
-            return self.try_again(cx);
-        }
-        if extra.lifetime == Some(timer) {
-            extra.lifetime = None;
-            return self.end_when_quiet(cx, Cause::LifetimeReached);
-        }
-        self.end_when_quiet(cx, Cause::Drained)
+        self.end_when_quiet(cx, cause)
     }
 
     /// Ends a session that did nothing wrong, at a moment when nothing moves, so that its FIN cuts nothing off. One that never
@@ -593,9 +574,9 @@ impl Session {
         }
         extra.postponed += 1;
         let timer = cx.set_timer(QUIET);
-        match cause {
-            Cause::LifetimeReached => self.extra().lifetime = timer,
-            _ => self.extra().drain = timer,
+        // That of the lifetime is whatever timer is no other.
+        if cause == Cause::Drained {
+            extra.drain = timer;
         }
         Verdict::Continue
     }
@@ -651,28 +632,16 @@ impl Session {
 
     /// Ends a session that cannot be served: a reset, since a FIN would look like an empty answer.
     fn refuse(&mut self, cause: Cause) -> Verdict {
-        let board = self.board();
-        match cause {
-            Cause::AccessDenied => &board.refused_access,
-            Cause::ListenerFull
-            | Cause::SourceFull
-            | Cause::RateExceeded
-            | Cause::SourceRateExceeded => &board.refused_limit,
-            Cause::HeaderRefused | Cause::HeaderTimeout => &board.refused_header,
-            Cause::HelloRefused | Cause::HelloTimeout | Cause::NoRoute | Cause::NotTls => {
-                &board.refused_hello
-            }
-            Cause::QueueFull | Cause::QueueTimeout => &board.refused_queue,
-            _ => &board.refused_backend,
+        if let Some(reason) = cause.refusal() {
+            self.board().refused[reason].add(1);
         }
-        .add(1);
         self.cause = Some(cause);
         Verdict::Abort
     }
 
     fn enter<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, phase: Phase, timeout: Option<Duration>) {
         self.stop_timer(cx);
-        if let Some(again) = self.extra.as_mut().and_then(|extra| extra.again.take()) {
+        if let Some(again) = self.early.as_mut().and_then(|early| early.again.take()) {
             cx.cancel_timer(again);
         }
         self.phase = phase;
@@ -692,15 +661,17 @@ impl Session {
 
     /// The backend's first byte proves that it works.
     #[cold]
-    fn report_success(&self, now_ns: u64) {
+    fn first_byte(&mut self, now_ns: u64) {
+        let since_accept = millis(now_ns.saturating_sub(self.opened_ns));
+        self.first_byte_ms = since_accept.saturating_sub(self.connected_ms);
         let (group, backend) = (usize::from(self.group), usize::from(self.backend));
         self.home.report_success(group, backend, now_ns / 1_000_000);
     }
 
     /// Others may use the backend that it tried out.
     fn end_trial(&mut self) {
-        if let Some(extra) = &mut self.extra
-            && std::mem::take(&mut extra.is_trial)
+        if let Some(early) = &mut self.early
+            && std::mem::take(&mut early.is_trial)
         {
             let backends = &self.home.site.groups[usize::from(self.group)].backends;
             backends[usize::from(self.backend)].end_trial();
@@ -727,8 +698,8 @@ impl Session {
     fn give_place_back(&mut self) {
         self.end_trial();
         self.release_port();
-        if self.backend != NO_BACKEND {
-            let backend = usize::from(std::mem::replace(&mut self.backend, NO_BACKEND));
+        if std::mem::take(&mut self.has_place) {
+            let backend = usize::from(self.backend);
             self.home.give_place_back(usize::from(self.group), backend);
         }
     }
@@ -764,12 +735,6 @@ pub fn vigilance(listener: &ListenerSettings) -> Vigilance {
     }
 }
 
-/// The end of a connection as a header names it. A unix socket's end has no name.
-fn endpoint(addr: PeerAddr) -> PeerEndpoint<'static> {
-    addr.socket_addr()
-        .map_or(PeerEndpoint::Unix(b""), PeerEndpoint::Inet)
-}
-
 /// `whole`, less a share of up to `percent` that is spread by `seed`.
 fn jittered(whole: Duration, percent: u16, seed: u64) -> Duration {
     let share = u64::from(percent.min(100));
@@ -794,6 +759,7 @@ mod tests {
             "{} bytes",
             size_of::<Session>()
         );
-        assert!(size_of::<Extra>() <= 320, "{} bytes", size_of::<Extra>());
+        assert!(size_of::<Early>() <= 160, "{} bytes", size_of::<Early>());
+        assert!(size_of::<Extra>() <= 160, "{} bytes", size_of::<Extra>());
     }
 }

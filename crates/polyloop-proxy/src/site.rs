@@ -14,35 +14,36 @@
 //!
 //! Deliberately absent: sockets, and the session's phases ([`session`](crate::session)).
 
+mod backend;
 mod boards;
 mod queue;
 mod scene;
 mod shares;
 mod source_ports;
+mod spread;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-pub use boards::{BackendBoard, ListenerBoard};
+pub use backend::{Backend, SESSION_TICK_NS};
+pub use boards::{BackendBoard, Changes, Ended, ListenerBoard, RecordsLost};
 pub use shares::Shares;
 pub use source_ports::SourcePorts;
+pub use spread::{BYTES_BOUNDS, CONNECT_BOUNDS_NS, LENGTH_BOUNDS_NS, Spread, SpreadTotal};
 
-use polyloop::hist::AtomicHistogram;
 use polyloop::{ConnRef, Remote};
 
 use crate::access::Access;
 use crate::balance::random::SplitMix64;
 use crate::balance::{Algorithm, Picker, Tried, Weight, identity};
 use crate::doors::Doors;
-use crate::health::{
-    Change, EjectionPolicy, Health, HealthPolicy, Hysteresis, Initial, Published, State, may_eject,
-};
+use crate::health::{Change, EjectionPolicy, HealthPolicy, Hysteresis, Initial, State, may_eject};
 use crate::limits::ByteRate;
 use crate::names::Name;
 use crate::ports::{PortRange, Shortage};
@@ -73,6 +74,7 @@ pub struct Site {
     port_range: OnceLock<PortRange>,
     /// Where access records go; set before the first loop runs.
     records: OnceLock<RecordSink>,
+    losses: OnceLock<LossTeller>,
     drain_window_ms: AtomicU64,
     /// The wall clock when the loops' clock was 0, in milliseconds of the epoch.
     wall_offset_ms: AtomicU64,
@@ -81,6 +83,9 @@ pub struct Site {
 
 /// Takes one access record, a line with its end. It must not wait.
 type RecordSink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Tells how many access records nobody will read.
+type LossTeller = Box<dyn Fn() -> RecordsLost + Send + Sync>;
 
 /// Tells the operator of a change of a backend's health: group, backend, change.
 type Teller = Box<dyn Fn(&str, &str, Change) + Send + Sync>;
@@ -103,46 +108,6 @@ pub struct Group {
     generation: AtomicU64,
     /// Sessions that wait for a place, over all loops.
     pub(crate) queue: Queue,
-}
-
-/// A backend, as all loops see it.
-pub struct Backend {
-    /// Where it is now.
-    place: RwLock<Vec<Remote>>,
-    /// Sessions that have a place, or are on their way to one.
-    taken: AtomicU64,
-    taken_max: u64,
-    /// Whether a session tries it out after an ejection.
-    is_tried_out: AtomicBool,
-    /// What is known of it; changed rarely, by checks, failures and operators.
-    health: Mutex<Health>,
-    /// The same as a word that every choice reads: [`Published`].
-    published: AtomicU64,
-    /// How often its health changed, to what.
-    pub changes: Changes,
-    /// The source ports towards it.
-    pub ports: SourcePorts,
-    /// By loop.
-    pub boards: Box<[BackendBoard]>,
-    /// Nanoseconds from asking for a connection to having it.
-    pub connect_time: AtomicHistogram,
-    /// Nanoseconds from accept to the end.
-    pub session_time: AtomicHistogram,
-}
-
-/// How often a backend's health changed.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// To up.
-    pub up: AtomicU64,
-    /// To down, because checks failed.
-    pub down: AtomicU64,
-    /// To ejected, because sessions failed.
-    pub ejected: AtomicU64,
-    /// To draining or down, by an operator.
-    pub by_operator: AtomicU64,
-    /// To no address, because its name has none left for it.
-    pub lost: AtomicU64,
 }
 
 /// What is made of a listener's settings.
@@ -176,6 +141,13 @@ impl Site {
     /// [`set_echo`](Self::set_echo).
     #[must_use]
     pub fn new(settings: ProxySettings, loops: usize) -> Self {
+        Self::with_seed(settings, loops, SOURCES_SEED)
+    }
+
+    /// The same with a seed for the hash of sources: one that nobody outside can know keeps them from choosing addresses
+    /// that collide.
+    #[must_use]
+    pub fn with_seed(settings: ProxySettings, loops: usize, seed: u64) -> Self {
         let groups = settings
             .groups
             .iter()
@@ -186,7 +158,7 @@ impl Site {
             .iter()
             .map(|listener| Listener::new(listener, loops))
             .collect();
-        let doors = Doors::new(&settings, SOURCES_SEED);
+        let doors = Doors::new(&settings, seed);
         let names = Name::all(&settings);
         Self {
             settings,
@@ -199,6 +171,7 @@ impl Site {
             port_teller: OnceLock::new(),
             port_range: OnceLock::new(),
             records: OnceLock::new(),
+            losses: OnceLock::new(),
             drain_window_ms: AtomicU64::new(0),
             wall_offset_ms: AtomicU64::new(0),
             loops,
@@ -217,11 +190,33 @@ impl Site {
         let _ = self.waker.set(Box::new(waker));
     }
 
-    /// Sets where access records go, and what the wall clock said (in milliseconds of the epoch) when the loops' clock was 0; the
-    /// second call changes nothing.
-    pub fn set_records(&self, wall_offset_ms: u64, sink: impl Fn(&str) + Send + Sync + 'static) {
-        self.wall_offset_ms.store(wall_offset_ms, Relaxed);
+    /// Sets where access records go; the second call changes nothing.
+    pub fn set_records(&self, sink: impl Fn(&str) + Send + Sync + 'static) {
         let _ = self.records.set(Box::new(sink));
+    }
+
+    /// Sets how to find out which records were lost; the second call changes nothing.
+    pub fn set_records_lost(&self, teller: impl Fn() -> RecordsLost + Send + Sync + 'static) {
+        let _ = self.losses.set(Box::new(teller));
+    }
+
+    /// Access records that were lost so far.
+    #[must_use]
+    pub fn records_lost(&self) -> RecordsLost {
+        self.losses
+            .get()
+            .map_or_else(RecordsLost::default, |tell| tell())
+    }
+
+    /// Sets what the wall clock said (in milliseconds of the epoch) when the loops' clock was 0. Records and the names of
+    /// sessions are dated by it.
+    pub fn set_wall_offset(&self, wall_offset_ms: u64) {
+        self.wall_offset_ms.store(wall_offset_ms, Relaxed);
+    }
+
+    /// What the wall clock said at this loop time.
+    pub(crate) fn wall_ms(&self, loop_ms: u64) -> u64 {
+        self.wall_offset_ms.load(Relaxed).saturating_add(loop_ms)
     }
 
     /// Sets how long a drain lasts, over which sessions are closed if the settings say so.
@@ -365,30 +360,7 @@ impl Group {
         let backends = settings
             .backends
             .iter()
-            .map(|backend| {
-                let place = match &backend.to {
-                    Target::Addr(addr) => vec![Remote::Tcp(*addr)],
-                    Target::Unix(path) => vec![Remote::Unix(Arc::from(path.as_path()))],
-                    Target::Name { .. } | Target::Srv { .. } | Target::Echo => Vec::new(),
-                };
-                let health = match &backend.to {
-                    Target::Name { .. } | Target::Srv { .. } => Health::without_address(&policy),
-                    Target::Addr(_) | Target::Unix(_) | Target::Echo => Health::new(&policy),
-                };
-                Backend {
-                    place: RwLock::new(place),
-                    taken: AtomicU64::new(0),
-                    taken_max: backend.connections_max.map_or(u64::MAX, u64::from),
-                    is_tried_out: AtomicBool::new(false),
-                    published: AtomicU64::new(health.published(0).pack()),
-                    health: Mutex::new(health),
-                    changes: Changes::default(),
-                    ports: SourcePorts::default(),
-                    boards: (0..loops).map(|_| BackendBoard::default()).collect(),
-                    connect_time: AtomicHistogram::new(),
-                    session_time: AtomicHistogram::new(),
-                }
-            })
+            .map(|backend| Backend::new(backend, &policy, loops))
             .collect();
         let slow_start_ms = settings.slow_start.map_or(0, |time| {
             u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -419,103 +391,6 @@ impl fmt::Debug for Group {
     }
 }
 
-impl Backend {
-    /// Sessions that have a place here.
-    #[must_use]
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Relaxed)
-    }
-
-    /// What is known of its health.
-    #[must_use]
-    pub fn published(&self) -> Published {
-        Published::unpack(self.published.load(Relaxed))
-    }
-
-    /// Lets `act` judge its health at `now_ms`, and publishes what came of it. Returns the change of state, if there was one.
-    pub fn judge(
-        &self,
-        now_ms: u64,
-        act: impl FnOnce(&mut Health) -> Option<Change>,
-    ) -> Option<Change> {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = act(&mut health);
-        self.published
-            .store(health.published(now_ms).pack(), Relaxed);
-        if let Some(change) = change {
-            let counter = match change.to {
-                State::Up => &self.changes.up,
-                State::CheckedDown => &self.changes.down,
-                State::Ejected => &self.changes.ejected,
-                State::Drain | State::Down => &self.changes.by_operator,
-                State::NoAddress => &self.changes.lost,
-            };
-            counter.fetch_add(1, Relaxed);
-        }
-        change
-    }
-
-    /// Where it is, now; empty while its name has no addresses.
-    #[must_use]
-    pub fn places(&self) -> Vec<Remote> {
-        self.place
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Moves it.
-    pub fn set_places(&self, places: Vec<Remote>) {
-        *self.place.write().unwrap_or_else(PoisonError::into_inner) = places;
-    }
-
-    /// One of its places, another for each number that follows, and how many others there are.
-    fn place(&self, nth: usize) -> Option<(Remote, u16)> {
-        let places = self.place.read().unwrap_or_else(PoisonError::into_inner);
-        let others = places.len().checked_sub(1)?;
-        let others = u16::try_from(others).unwrap_or(u16::MAX);
-        Some((places[nth % places.len()].clone(), others))
-    }
-
-    /// Takes a place, if one is free.
-    #[must_use]
-    fn take(&self) -> bool {
-        if self.taken_max == u64::MAX {
-            self.taken.fetch_add(1, SeqCst);
-            return true;
-        }
-        self.taken
-            .try_update(SeqCst, SeqCst, |taken| {
-                (taken < self.taken_max).then_some(taken + 1)
-            })
-            .is_ok()
-    }
-
-    /// Sequentially consistent, as whoever joins a queue looks at this after that: see [`Queue`].
-    fn is_full(&self) -> bool {
-        self.taken.load(SeqCst) >= self.taken_max
-    }
-
-    /// The session that tried it out has got through, or has gone.
-    pub(crate) fn end_trial(&self) {
-        self.is_tried_out.store(false, SeqCst);
-    }
-
-    fn give_back(&self) {
-        let before = self.taken.fetch_sub(1, SeqCst);
-        assert!(before > 0, "more places given back than were taken");
-    }
-}
-
-impl fmt::Debug for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backend")
-            .field("taken", &self.taken())
-            .field("published", &self.published())
-            .finish_non_exhaustive()
-    }
-}
-
 /// One loop's part of a site.
 pub struct LoopSite {
     /// What it shares with the others.
@@ -527,6 +402,7 @@ pub struct LoopSite {
     /// Loop time when a session last looked for a place, for what happens without a look at the clock.
     now_ms: Cell<u64>,
     random: RefCell<SplitMix64>,
+    sessions: Cell<u32>,
     scratch: RefCell<Vec<u8>>,
     sampler: RefCell<Sampler>,
     line: RefCell<String>,
@@ -583,6 +459,7 @@ impl LoopSite {
             turn: Cell::new(index),
             now_ms: Cell::new(0),
             random: RefCell::new(SplitMix64::new(seed ^ (index as u64) << 32)),
+            sessions: Cell::new(0),
             scratch: RefCell::new(Vec::new()),
             sampler: RefCell::new(Sampler::new(
                 NonZeroU32::new(site.settings.access_log.sample_every).unwrap_or(NonZeroU32::MIN),
@@ -670,16 +547,16 @@ impl LoopSite {
         })
     }
 
-    /// Whether a session could take a place now: whether calling one that waits is worth it.
-    pub(crate) fn has_place(&self, group: usize, now_ms: u64) -> bool {
-        let (shares, nobody) = (self.site.groups[group].shares(), Tried::new());
-        let scene = Scene::new(&self.site, group, &shares, &nobody, now_ms);
+    /// Whether a session that has tried these could take a place now: whether calling one that waits is worth it.
+    fn has_place(&self, group: usize, tried: &Tried, now_ms: u64) -> bool {
+        let shares = self.site.groups[group].shares();
+        let scene = Scene::new(&self.site, group, &shares, tried, now_ms);
         (0..shares.weights.len()).any(|index| matches!(scene.offer(index), Offer::Usable(_)))
     }
 
-    /// Lets the next in a group's queue try, if there is a place for it.
-    pub(crate) fn pass_turn_on(&self, group: usize, now_ms: u64) {
-        if self.site.groups[group].queue.waiting() > 0 && self.has_place(group, now_ms) {
+    /// Lets the next in a group's queue try, if there is a place for a session that has tried these.
+    pub(crate) fn pass_turn_on(&self, group: usize, tried: &Tried, now_ms: u64) {
+        if self.site.groups[group].queue.waiting() > 0 && self.has_place(group, tried, now_ms) {
             self.site.wake_next(group);
         }
     }
@@ -717,6 +594,13 @@ impl LoopSite {
             let change = subject.judge(now_ms, |health| health.handle_success(now_ms));
             self.site.tell(group, backend, change);
         }
+    }
+
+    /// Which session of this loop a new one is; it comes round after four thousand million.
+    pub(crate) fn next_session(&self) -> u32 {
+        let nth = self.sessions.get();
+        self.sessions.set(nth.wrapping_add(1));
+        nth
     }
 
     /// Room for a hello that comes in pieces.
@@ -809,7 +693,6 @@ impl LoopSite {
             &mut line,
             RecordContext {
                 site: &self.site,
-                wall_offset_ms: self.site.wall_offset_ms.load(Relaxed),
                 weight,
             },
         );
@@ -850,12 +733,10 @@ fn policy_of(settings: &GroupSettings) -> HealthPolicy {
 /// What a record needs beside its session.
 pub(crate) struct RecordContext<'a> {
     pub(crate) site: &'a Site,
-    pub(crate) wall_offset_ms: u64,
     pub(crate) weight: u32,
 }
 
-/// Where the hash of sources begins. It keeps nobody from finding colliding sources who reads this; the tables bound what
-/// that could cost.
+/// Where the hash of sources begins for who gives no seed: tests and simulations, which are to repeat themselves.
 const SOURCES_SEED: u64 = 0x706f_6c79_6c6f_6f70;
 
 /// Choices for one session at one moment, when others are faster or names have no addresses.

@@ -257,6 +257,71 @@ impl Cause {
         Self::Killed,
     ];
 
+    /// The causes that refuse a session, as metrics call them.
+    pub const REFUSALS: [&str; 23] = [
+        "access_denied",
+        "listener_full",
+        "source_full",
+        "rate_exceeded",
+        "source_rate_exceeded",
+        "header_timeout",
+        "header_refused",
+        "hello_timeout",
+        "hello_refused",
+        "not_tls",
+        "no_route",
+        "first_byte_timeout",
+        "queue_full",
+        "queue_timeout",
+        "no_backend",
+        "name_unknown",
+        "connect_refused",
+        "connect_timeout",
+        "connect_unreachable",
+        "connect_forbidden",
+        "connect_misconfigured",
+        "ports_exhausted",
+        "resources_exhausted",
+    ];
+
+    /// Its place in [`REFUSALS`](Self::REFUSALS); `None` for what ends a session that was served.
+    #[must_use]
+    pub const fn refusal(self) -> Option<usize> {
+        Some(match self {
+            Self::AccessDenied => 0,
+            Self::ListenerFull => 1,
+            Self::SourceFull => 2,
+            Self::RateExceeded => 3,
+            Self::SourceRateExceeded => 4,
+            Self::HeaderTimeout => 5,
+            Self::HeaderRefused => 6,
+            Self::HelloTimeout => 7,
+            Self::HelloRefused => 8,
+            Self::NotTls => 9,
+            Self::NoRoute => 10,
+            Self::FirstByteTimeout(_) => 11,
+            Self::QueueFull => 12,
+            Self::QueueTimeout => 13,
+            Self::NoBackend => 14,
+            Self::NameUnknown => 15,
+            Self::ConnectRefused => 16,
+            Self::ConnectTimeout => 17,
+            Self::ConnectUnreachable => 18,
+            Self::ConnectForbidden => 19,
+            Self::ConnectMisconfigured => 20,
+            Self::PortsExhausted => 21,
+            Self::ResourcesExhausted => 22,
+            Self::Finished
+            | Self::IdleTimeout(_)
+            | Self::HalfCloseTimeout(_)
+            | Self::LifetimeReached
+            | Self::BackendDown
+            | Self::BackendDrained
+            | Self::Drained
+            | Self::Killed => return None,
+        })
+    }
+
     /// The cause behind the errno of a connect that failed for good.
     #[must_use]
     pub fn of_connect_errno(errno: i32) -> Self {

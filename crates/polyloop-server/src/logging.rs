@@ -125,11 +125,6 @@ impl Log {
 }
 
 impl Talk {
-    /// The queue itself, for lines that are made elsewhere.
-    pub(crate) fn queue(&self) -> NonBlocking {
-        self.queue.clone()
-    }
-
     /// Says a text, whole lines, as one piece.
     pub(crate) fn say(&self, text: &str) {
         // Neither blocks nor fails: what has no room is counted.
@@ -141,7 +136,9 @@ impl Talk {
     }
 
     fn is_all_written(&self) -> bool {
-        let queued = self.said.load(Relaxed) - self.dropped.full.dropped_lines() as u64;
+        // In this order: what is dropped was said before, so what is read last is not the smaller.
+        let dropped = self.dropped.full.dropped_lines() as u64;
+        let queued = self.said.load(Relaxed).saturating_sub(dropped);
         self.dropped.written.tried.load(Relaxed) >= queued
     }
 }

@@ -4,7 +4,8 @@
 //! [`Family`] makes another order impossible. Nothing is aggregated: sums are the reader's.
 //!
 //! A counter of a loop that is called `accepted` in code and documentation is `polyloop_accepted_total` here, with the
-//! label `loop`. Times in histograms are summaries in seconds; a maximum since the start is quantile 1.
+//! label `loop`. Times of loops and pools are summaries in seconds; a maximum since the start is quantile 1. What a proxy
+//! tells of its sessions are histograms with few steps, since those can be added up over processes.
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +18,11 @@ use polyloop::{CloseReason, GateKind, Life, Status};
 
 use polyloop_proxy::health::State;
 use polyloop_proxy::names::Name;
-use polyloop_proxy::site::{Backend, BackendBoard, ListenerBoard, Site};
+use polyloop_proxy::ports::Shortage;
+use polyloop_proxy::site::{
+    Backend, BackendBoard, Ended, ListenerBoard, Site, Spread, SpreadTotal,
+};
+use polyloop_proxy::termination::Cause;
 
 use crate::process::Process;
 use crate::quantiles::{QUANTILES, Reader};
@@ -44,6 +49,13 @@ pub(crate) fn render_proxy(site: &Site) -> String {
     let mut page = Page::default();
     let now_ms = polyloop_sys::clock::monotonic_ns() / 1_000_000;
     proxy_listeners(&mut page, site);
+    let lost = site.records_lost();
+    let help = "Access records that found no room in the queue to the thread that writes the file.";
+    page.family("proxy_access_log_dropped", Type::Counter, help)
+        .sample(&[], lost.dropped);
+    let help = "Access records that the system did not take.";
+    page.family("proxy_access_log_write_errors", Type::Counter, help)
+        .sample(&[], lost.write_errors);
     proxy_backends(&mut page, site, now_ms);
     proxy_names(&mut page, site, now_ms);
     page.text
@@ -70,6 +82,85 @@ fn proxy_listeners(page: &mut Page, site: &Site) {
         for (listener, settings_name) in site.listeners.iter().zip(names()) {
             let sum = sum_of(&listener.boards, nth, ListenerBoard::each);
             family.sample(&[("listener", settings_name)], sum);
+        }
+    }
+    let help = "Sessions refused, by why.";
+    let mut refused = page.family("proxy_refused", Type::Counter, help);
+    for (listener, name) in site.listeners.iter().zip(names()) {
+        for (at, reason) in Cause::REFUSALS.iter().enumerate() {
+            let boards = listener.boards.iter();
+            let sum: u64 = boards.map(|board| board.refused[at].value()).sum();
+            refused.sample(&[("listener", name), ("reason", reason)], sum);
+        }
+    }
+    for spread in &SESSION_SPREADS {
+        let name = format!("proxy_{}", spread.name);
+        let mut family = page.family(&name, Type::Histogram, spread.help);
+        for (listener, name) in site.listeners.iter().zip(names()) {
+            let boards = listener.boards.iter();
+            let total = SpreadTotal::of(boards.map(|board| (spread.of)(&board.ended_spread)));
+            family.histogram(&[("listener", name)], &total, spread.unit);
+        }
+    }
+}
+
+/// What is told of how sessions were, for listeners and for backends.
+struct SessionSpread {
+    name: &'static str,
+    help: &'static str,
+    of: fn(&Ended) -> &Spread,
+    unit: f64,
+}
+
+const SESSION_SPREADS: [SessionSpread; 3] = [
+    SessionSpread {
+        name: "session_seconds",
+        help: "From accept to the end of a session.",
+        of: |ended| &ended.length,
+        unit: NS,
+    },
+    SessionSpread {
+        name: "session_bytes_up",
+        help: "Bytes of a session from its client.",
+        of: |ended| &ended.bytes_up,
+        unit: 1.0,
+    },
+    SessionSpread {
+        name: "session_bytes_down",
+        help: "Bytes of a session to its client.",
+        of: |ended| &ended.bytes_down,
+        unit: 1.0,
+    },
+];
+
+/// Source ports towards each address of each backend, as far as any were taken.
+fn proxy_ports(page: &mut Page, site: &Site, now_ms: u64) {
+    type Of = fn(&Shortage) -> u32;
+    let numbers: [(&str, &str, Of); 2] = [
+        (
+            "backend_ports_used",
+            "Source ports in use towards a backend.",
+            |ports| ports.used,
+        ),
+        (
+            "backend_ports_capacity",
+            "Source ports there are towards a backend.",
+            |ports| ports.range.capacity(),
+        ),
+    ];
+    for (name, help, number) in numbers {
+        let mut family = page.family(name, Type::Gauge, help);
+        for (group, backend_name, backend) in backends_of(site) {
+            for ports in backend.ports.all(now_ms) {
+                let from = ports.source.map_or(String::new(), |from| from.to_string());
+                let labels: Labels<'_> = &[
+                    ("group", group),
+                    ("backend", backend_name),
+                    ("from", &from),
+                    ("to", &ports.backend),
+                ];
+                family.sample(labels, number(&ports));
+            }
         }
     }
 }
@@ -108,6 +199,7 @@ fn proxy_backends(page: &mut Page, site: &Site, now_ms: u64) {
             .load(std::sync::atomic::Ordering::Relaxed);
         ejected.sample(&[("group", group), ("backend", name)], count);
     }
+    proxy_ports(page, site, now_ms);
     let Some(first) = all()
         .next()
         .and_then(|(_, _, backend)| backend.boards.first())
@@ -177,24 +269,23 @@ fn backends_of(site: &Site) -> impl Iterator<Item = (&String, &String, &Backend)
 
 fn backend_times(page: &mut Page, site: &Site) {
     let all = || backends_of(site);
-    let mut reader = Reader::new();
     let mut connects = page.family(
         "backend_connect_seconds",
-        Type::Summary,
+        Type::Histogram,
         "From asking for a connection to having it.",
     );
     for (group, name, backend) in all() {
-        let label = format!("{group}/{name}");
-        connects.summary(("backend", &label), &backend.connect_time, 1e9, &mut reader);
+        let total = SpreadTotal::of(backend.boards.iter().map(|board| &board.connect_spread));
+        connects.histogram(&[("group", group), ("backend", name)], &total, NS);
     }
-    let mut sessions = page.family(
-        "backend_session_seconds",
-        Type::Summary,
-        "From accept to the end of a session.",
-    );
-    for (group, name, backend) in all() {
-        let label = format!("{group}/{name}");
-        sessions.summary(("backend", &label), &backend.session_time, 1e9, &mut reader);
+    for spread in &SESSION_SPREADS {
+        let name = format!("backend_{}", spread.name);
+        let mut family = page.family(&name, Type::Histogram, spread.help);
+        for (group, name, backend) in all() {
+            let boards = backend.boards.iter();
+            let total = SpreadTotal::of(boards.map(|board| (spread.of)(&board.ended_spread)));
+            family.histogram(&[("group", group), ("backend", name)], &total, spread.unit);
+        }
     }
 }
 
@@ -481,6 +572,7 @@ enum Type {
     Counter,
     Gauge,
     Summary,
+    Histogram,
 }
 
 /// Names and values.
@@ -503,6 +595,7 @@ impl Page {
             Type::Counter => ("_total", "counter"),
             Type::Gauge => ("", "gauge"),
             Type::Summary => ("", "summary"),
+            Type::Histogram => ("", "histogram"),
         };
         let name = format!("{name}{suffix}");
         // Writing to a string cannot fail, here and below.
@@ -534,6 +627,21 @@ impl Family<'_> {
         }
         self.write("_sum", &[label], &(reading.sum as f64 / unit));
         self.write("_count", &[label], &reading.count);
+    }
+
+    /// Times and sizes of several loops, in `unit`.
+    fn histogram(&mut self, labels: Labels<'_>, total: &SpreadTotal, unit: f64) {
+        for (bound, count) in total.cumulative() {
+            let bound = bound as f64 / unit;
+            let labels = [labels, &[("le", &bound)]].concat();
+            self.write("_bucket", &labels, &count);
+        }
+        // Of the same reading as the buckets, so that the last of them and the count are equal, as the format wants.
+        let count = total.count();
+        let labels_of_all = [labels, &[("le", &"+Inf")]].concat();
+        self.write("_bucket", &labels_of_all, &count);
+        self.write("_sum", labels, &(total.sum as f64 / unit));
+        self.write("_count", labels, &count);
     }
 
     fn write(&mut self, suffix: &str, labels: Labels<'_>, value: &dyn fmt::Display) {

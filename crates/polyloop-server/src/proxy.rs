@@ -9,6 +9,7 @@
 //! The one idea: a setting is one line in [`keys`], and everything else (the file, its flag, suggestions, what
 //! `--print-config` shows) follows from it. What is wrong is collected and told at once, each at its place.
 
+mod access_log;
 pub(crate) mod args;
 mod check;
 mod codec;

@@ -1,6 +1,6 @@
 //! What a handler can do: the context that every callback is given.
 
-use crate::dispatcher::session::{Leg, LegFlags, NO_TIMERS, SessionFlags, SessionState};
+use crate::dispatcher::session::{Leg, LegFlags, SessionFlags, SessionState};
 use crate::handler::Handler;
 use crate::hub::{Hub, Mailer};
 use crate::offload::{JobId, PoolId};
@@ -227,7 +227,7 @@ impl<H: Handler> Ctx<'_, H> {
 
     /// Cancels a timer of this session; whether there was one.
     pub fn cancel_timer(&mut self, timer: TimerKey) -> bool {
-        self.state.timers != NO_TIMERS && self.hub.cancel_timer(self.state.timers, timer)
+        self.hub.cancel_timer(self.state, timer)
     }
 
     /// Sends a message to a connection on any loop, this one too. Messages from one handler to one connection

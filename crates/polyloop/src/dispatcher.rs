@@ -30,7 +30,7 @@ use crate::blocks::Blocks;
 use crate::control::{Control, LoopEnd};
 use crate::driver::{Driver, Event, Ready};
 use crate::handler::{Factory, Handler};
-use crate::hub::{Hub, Mail, NS_PER_MS};
+use crate::hub::{Hub, Mail, NS_PER_MS, TimerLists};
 use crate::jobs::Finished;
 use crate::outbox::Outbox;
 use crate::telemetry::{Callback, LoopBoard, Phase};
@@ -160,8 +160,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             disconnects: false,
             jobs: 0,
             jobs_pending: 0,
-            timer_lists: Vec::new(),
-            timer_lists_free: Vec::new(),
+            timers: TimerLists::default(),
         };
         let mut acceptor = Acceptor::new(index, links, boards, spreading, gates);
         acceptor.resume_all(&mut driver)?;

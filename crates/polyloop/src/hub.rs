@@ -94,6 +94,79 @@ impl<M: Send> Mailer<M> {
     }
 }
 
+/// The timers that handlers have set, a list for each session that has some.
+///
+/// All lists are chained through one vector, as most have one or two members: a vector for each would cost an idle session
+/// more than its timers do. A list is known by its first place, [`NO_TIMERS`] if it is empty.
+#[derive(Debug)]
+pub(crate) struct TimerLists {
+    nodes: Vec<TimerNode>,
+    free: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TimerNode {
+    timer: TimerKey,
+    next: u32,
+}
+
+impl Default for TimerLists {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            free: NO_TIMERS,
+        }
+    }
+}
+
+impl TimerLists {
+    fn iter(&self, list: u32) -> impl Iterator<Item = TimerKey> {
+        // There is no node at the place that stands for none.
+        std::iter::successors(self.nodes.get(list as usize), |node| {
+            self.nodes.get(node.next as usize)
+        })
+        .map(|node| node.timer)
+    }
+
+    /// The list with one more in front.
+    fn insert(&mut self, list: u32, timer: TimerKey) -> u32 {
+        let node = TimerNode { timer, next: list };
+        if self.free == NO_TIMERS {
+            self.nodes.push(node);
+            // The wheel has as many timers at most, and counts them in as many bits.
+            return (self.nodes.len() - 1) as u32;
+        }
+        let at = self.free;
+        self.free = self.nodes[at as usize].next;
+        self.nodes[at as usize] = node;
+        at
+    }
+
+    fn remove(&mut self, list: &mut u32, timer: TimerKey) -> bool {
+        let (mut before, mut at) = (NO_TIMERS, *list);
+        while let Some(&node) = self.nodes.get(at as usize) {
+            if node.timer == timer {
+                match self.nodes.get_mut(before as usize) {
+                    Some(before) => before.next = node.next,
+                    None => *list = node.next,
+                }
+                self.nodes[at as usize].next = self.free;
+                self.free = at;
+                return true;
+            }
+            (before, at) = (at, node.next);
+        }
+        false
+    }
+
+    fn clear(&mut self, list: &mut u32) {
+        while let Some(node) = self.nodes.get_mut(*list as usize) {
+            let next = std::mem::replace(&mut node.next, self.free);
+            self.free = std::mem::replace(list, next);
+        }
+    }
+}
+
 /// See the module's documentation.
 pub(crate) struct Hub<H: Handler> {
     pub(crate) index: usize,
@@ -117,8 +190,7 @@ pub(crate) struct Hub<H: Handler> {
     pub(crate) jobs: u64,
     pub(crate) jobs_pending: u64,
     /// The handlers' timers, one list for each session that has ever set one.
-    pub(crate) timer_lists: Vec<Vec<TimerKey>>,
-    pub(crate) timer_lists_free: Vec<u32>,
+    pub(crate) timers: TimerLists,
 }
 
 impl<H: Handler> fmt::Debug for Hub<H> {
@@ -169,25 +241,18 @@ impl<H: Handler> Hub<H> {
         state: &mut SessionState,
         after: Duration,
     ) -> Option<TimerKey> {
-        if state.timers == NO_TIMERS {
-            state.timers = self.timer_lists_free.pop().unwrap_or_else(|| {
-                self.timer_lists.push(Vec::new());
-                (self.timer_lists.len() - 1) as u32
-            });
-        }
-        let tick = self.tick_after(after);
-        let list = &mut self.timer_lists[state.timers as usize];
-        if list.len() >= TIMERS_PER_SESSION_MAX {
+        if self.timers.iter(state.timers).count() >= TIMERS_PER_SESSION_MAX {
             return None;
         }
+        let tick = self.tick_after(after);
         let timer = self.wheel.arm(tick, key).ok()?;
-        list.push(timer);
+        state.timers = self.timers.insert(state.timers, timer);
         Some(timer)
     }
 
-    /// Cancels a timer of the list with this index; whether it was there.
-    pub(crate) fn cancel_timer(&mut self, list: u32, timer: TimerKey) -> bool {
-        let is_known = self.forget_timer(list, timer);
+    /// Cancels a timer of a session; whether it was there.
+    pub(crate) fn cancel_timer(&mut self, state: &mut SessionState, timer: TimerKey) -> bool {
+        let is_known = self.forget_timer(state, timer);
         if is_known {
             self.wheel.cancel(timer);
         }
@@ -195,15 +260,8 @@ impl<H: Handler> Hub<H> {
     }
 
     /// Takes a timer out of its session's list; whether it was there.
-    pub(crate) fn forget_timer(&mut self, list: u32, timer: TimerKey) -> bool {
-        let Some(list) = self.timer_lists.get_mut(list as usize) else {
-            return false;
-        };
-        let Some(at) = list.iter().position(|&known| known == timer) else {
-            return false;
-        };
-        list.swap_remove(at);
-        true
+    pub(crate) fn forget_timer(&mut self, state: &mut SessionState, timer: TimerKey) -> bool {
+        self.timers.remove(&mut state.timers, timer)
     }
 
     /// Cancels everything that a session which is closing has armed.
@@ -211,13 +269,10 @@ impl<H: Handler> Hub<H> {
         if let Some(timer) = state.deadline.take() {
             self.wheel.cancel(timer);
         }
-        if state.timers != NO_TIMERS {
-            for timer in self.timer_lists[state.timers as usize].drain(..) {
-                self.wheel.cancel(timer);
-            }
-            self.timer_lists_free.push(state.timers);
-            state.timers = NO_TIMERS;
+        for timer in self.timers.iter(state.timers) {
+            self.wheel.cancel(timer);
         }
+        self.timers.clear(&mut state.timers);
     }
 
     pub(crate) fn send(
@@ -255,3 +310,42 @@ impl<H: Handler> Hub<H> {
 
 /// Nanoseconds in a tick.
 pub(crate) const NS_PER_MS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_timers_share_places_and_do_not_mix() {
+        // Goal: whatever is inserted, removed and cleared, each list holds its own, and places are used again. Method: two lists
+        // beside vectors, members removed at the front, in the middle and at the end.
+        let mut wheel: Wheel<u32> = Wheel::new(0, 100);
+        let keys: Vec<_> = (0..8).map(|nth| wheel.arm(10, nth).unwrap()).collect();
+        let mut lists = TimerLists::default();
+        let (mut left, mut right) = (NO_TIMERS, NO_TIMERS);
+        for pair in keys.chunks(2) {
+            left = lists.insert(left, pair[0]);
+            right = lists.insert(right, pair[1]);
+        }
+        let held = |lists: &TimerLists, list| lists.iter(list).collect::<Vec<_>>();
+        assert_eq!(held(&lists, left), [keys[6], keys[4], keys[2], keys[0]]);
+        assert!(!lists.remove(&mut left, keys[1]), "it is in the other");
+        for (key, rest) in [
+            (keys[4], vec![keys[6], keys[2], keys[0]]),
+            (keys[6], vec![keys[2], keys[0]]),
+            (keys[0], vec![keys[2]]),
+            (keys[2], vec![]),
+        ] {
+            assert!(lists.remove(&mut left, key));
+            assert_eq!(held(&lists, left), rest);
+        }
+        assert_eq!(left, NO_TIMERS);
+        assert_eq!(held(&lists, right), [keys[7], keys[5], keys[3], keys[1]]);
+        lists.clear(&mut right);
+        assert_eq!(right, NO_TIMERS);
+        for key in &keys {
+            left = lists.insert(left, *key);
+        }
+        assert_eq!((lists.nodes.len(), lists.iter(left).count()), (8, 8));
+    }
+}

@@ -18,7 +18,7 @@
 //!
 //! The table grows by doubling, and is the only thing here that allocates: 13 times until a bound of 65,536.
 //! Memory at the bound is at most 64 bytes for each source. Every call takes constant time on average; nobody outside can choose
-//! colliding sources, as the seed is part of the hash.
+//! colliding sources as long as they do not know the seed, which is part of the hash; whoever makes a table gives it.
 
 use std::net::IpAddr;
 

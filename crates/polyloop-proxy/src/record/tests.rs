@@ -16,6 +16,7 @@ const FORMATS: [AccessLogFormat; 2] = [AccessLogFormat::Logfmt, AccessLogFormat:
 fn plain() -> Record<'static> {
     Record {
         start_unix_ms: 1_770_091_506_789,
+        id: b"0003019c2188ea850000002a",
         duration_ms: 1042,
         listener: "db",
         client: peer("192.0.2.7:50432"),
@@ -122,6 +123,7 @@ fn expected(record: &Record<'_>) -> Vec<(String, String)> {
             "time",
             Some(time::Rfc3339(record.start_unix_ms).to_string()),
         ),
+        ("id", Some(lossy(record.id))),
         ("listener", Some(record.listener.to_owned())),
         ("client", Some(record.client.to_string())),
         ("source", record.source.map(|source| source.to_string())),
@@ -170,13 +172,13 @@ fn the_plain_line_in_both_formats() {
     // Goal: what an operator sees. Method: the whole text.
     assert_eq!(
         write(&plain(), AccessLogFormat::Logfmt),
-        "time=2026-02-03T04:05:06.789Z listener=db client=192.0.2.7:50432 group=main backend=db1 \
+        "time=2026-02-03T04:05:06.789Z id=0003019c2188ea850000002a listener=db client=192.0.2.7:50432 group=main backend=db1 \
          backend_address=10.0.0.1:5432 state=-- reason=\"both sides finished\" duration_ms=1042 connect_ms=1 \
          first_byte_ms=3 bytes_up=512 bytes_down=20480 retries=0 loop=3\n"
     );
     assert_eq!(
         write(&plain(), AccessLogFormat::Json),
-        "{\"time\":\"2026-02-03T04:05:06.789Z\",\"listener\":\"db\",\"client\":\"192.0.2.7:50432\",\
+        "{\"time\":\"2026-02-03T04:05:06.789Z\",\"id\":\"0003019c2188ea850000002a\",\"listener\":\"db\",\"client\":\"192.0.2.7:50432\",\
          \"group\":\"main\",\"backend\":\"db1\",\"backend_address\":\"10.0.0.1:5432\",\"state\":\"--\",\
          \"reason\":\"both sides finished\",\"duration_ms\":1042,\"connect_ms\":1,\"first_byte_ms\":3,\
          \"bytes_up\":512,\"bytes_down\":20480,\"retries\":0,\"loop\":3}\n"
@@ -253,6 +255,7 @@ fn the_longest_line_fits_its_bound() {
     );
     let record = Record {
         start_unix_ms: u64::MAX,
+        id: b"ffffffffffffffffffffffff",
         duration_ms: u64::MAX,
         listener: &text,
         client: peer,
@@ -335,6 +338,7 @@ proptest! {
         let ([start_unix_ms, duration_ms, bytes_up, bytes_down], [retries, loop_index, weight]) = numbers;
         let record = Record {
             start_unix_ms,
+            id: b"0f",
             duration_ms,
             listener: &listener,
             client: addr.into(),

@@ -23,8 +23,9 @@ use std::time::Duration;
 use polyloop::{Ctx, Dial, Handler, PeerAddr, Remote, Side, Verdict};
 use polyloop_core::errno::{ConnectAction, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, connect_action};
 
-use super::{Note, Phase, Session, vigilance};
+use super::{NO_BACKEND, Note, Phase, Session, millis, vigilance};
 use crate::balance::Tried;
+use crate::settings::Target;
 use crate::site::{Joins, LOOK_INTERVAL_MS, NoPlace, PortPass, Taken};
 use crate::termination::Cause;
 
@@ -44,23 +45,28 @@ impl Session {
         if is_newcomer && self.home.site.groups[group].queue.is_ahead_of_newcomers() {
             return self.queue_up(cx);
         }
-        let tried = self.extra.as_ref().map_or_else(Tried::new, |e| e.tried);
         let source = self.client(cx.peer()).ip();
         let now_ms = cx.now_ns() / 1_000_000;
-        match self.home.take_place(group, source, &tried, now_ms) {
+        let mut taken = self.home.take_place(group, source, &self.tried(), now_ms);
+        if taken.is_err() && self.phase == Phase::Queue {
+            // It is its turn: a backend that has failed it is better than a place that nobody behind it can have.
+            taken = self.home.take_place(group, source, &Tried::new(), now_ms);
+        }
+        match taken {
             Ok(taken) => {
                 let has_waited = self.phase == Phase::Queue;
+                self.stop_waiting(cx.now_ns());
                 let verdict = self.connect(cx, &taken);
                 if has_waited {
                     // There may be room for more than one.
-                    self.home.pass_turn_on(group, now_ms);
+                    self.home.pass_turn_on(group, &Tried::new(), now_ms);
                 }
                 verdict
             }
             Err(NoPlace::NoneUsable) if self.phase != Phase::Queue => {
                 // Where all were tried, the last failure is the reason.
-                let cause = self.cause.take().unwrap_or(Cause::NoBackend);
-                self.refuse(cause)
+                let failure = self.early.as_ref().and_then(|e| e.failure);
+                self.refuse(failure.unwrap_or(Cause::NoBackend))
             }
             // Who waits already waits on until its time is up: a backend may come back.
             Err(_) => self.queue_up(cx),
@@ -79,25 +85,30 @@ impl Session {
             return self.refuse(Cause::QueueFull);
         }
         let this = cx.this();
-        let extra = self.extra_until_connected();
-        extra.queued_as = Some(this);
-        // Whom it has tried may be well by the time it is its turn, and its turn must not end with nobody to try.
-        extra.tried = Tried::new();
+        self.early().queued_as = Some(this);
         if self.phase != Phase::Queue {
             self.board().queued.add(1);
+            self.early().queued_ns = cx.now_ns();
             let timeout = self.listener().timeouts.queue;
             self.enter(cx, Phase::Queue, Some(timeout));
             self.look_again_later(cx);
         }
         // A place may have been given back between the look at the places and the joining, when nobody was there to be
         // called.
-        self.home.pass_turn_on(group, cx.now_ns() / 1_000_000);
+        let tried = self.tried();
+        self.home
+            .pass_turn_on(group, &tried, cx.now_ns() / 1_000_000);
         Verdict::Continue
+    }
+
+    /// The backends that have failed it.
+    fn tried(&self) -> Tried {
+        self.early.as_ref().map_or_else(Tried::new, |e| e.tried)
     }
 
     fn look_again_later<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) {
         let again = cx.set_timer(Duration::from_millis(LOOK_INTERVAL_MS));
-        self.extra_until_connected().again = again;
+        self.early().again = again;
     }
 
     /// The timer of what is to be tried again.
@@ -106,7 +117,7 @@ impl Session {
             Phase::Queue => {
                 let (group, now_ms) = (usize::from(self.group), cx.now_ns() / 1_000_000);
                 if self.home.site.groups[group].queue.is_look_due(now_ms) {
-                    self.home.pass_turn_on(group, now_ms);
+                    self.home.pass_turn_on(group, &self.tried(), now_ms);
                 }
                 self.look_again_later(cx);
                 Verdict::Continue
@@ -118,7 +129,7 @@ impl Session {
 
     /// Waits no longer. If it has been called meanwhile, the call is for the next.
     pub(super) fn leave_queue(&mut self) {
-        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
+        let Some(this) = self.early.as_mut().and_then(|e| e.queued_as.take()) else {
             return;
         };
         let group = usize::from(self.group);
@@ -133,7 +144,7 @@ impl Session {
     pub fn note<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, note: Note) -> Verdict {
         let Note::Turn = note;
         // Without this it has given the turn on already.
-        let Some(this) = self.extra.as_mut().and_then(|e| e.queued_as.take()) else {
+        let Some(this) = self.early.as_mut().and_then(|e| e.queued_as.take()) else {
             return Verdict::Continue;
         };
         let queue = &self.home.site.groups[usize::from(self.group)].queue;
@@ -143,31 +154,45 @@ impl Session {
         self.choose(cx)
     }
 
+    /// What the record will tell of the time in the queue.
+    pub(super) fn stop_waiting(&mut self, now_ns: u64) {
+        if self.phase == Phase::Queue {
+            let queued_ns = self.early().queued_ns;
+            let extra = self.extra();
+            let waited_ms = millis(now_ns.saturating_sub(queued_ns));
+            extra.queue_ms = Some(extra.queue_ms.unwrap_or(0).saturating_add(waited_ms));
+        }
+    }
+
     fn connect<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, taken: &Taken) -> Verdict {
-        self.backend = taken.backend as u16;
-        if taken.others > 0 || taken.is_trial || self.extra.is_some() {
-            let extra = self.extra_until_connected();
-            (extra.place, extra.places_left) = (taken.turn, taken.others);
-            extra.is_trial = taken.is_trial;
+        if self.backend != NO_BACKEND {
+            self.retries = self.retries.saturating_add(1);
+            self.backend_board().retried.add(1);
+        }
+        (self.backend, self.has_place) = (taken.backend as u16, true);
+        if taken.others > 0 || taken.is_trial || self.early.is_some() {
+            let early = self.early();
+            (early.place, early.places_left) = (taken.turn, taken.others);
+            early.is_trial = taken.is_trial;
         }
         self.connect_to(cx, &taken.place)
     }
 
     /// Tries another address of the same backend, if there is one that was not tried.
     pub(super) fn try_next_place<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Option<Verdict> {
-        let extra = self.extra.as_mut()?;
-        extra.places_left = extra.places_left.checked_sub(1)?;
-        extra.place = extra.place.wrapping_add(1);
+        let early = self.early.as_mut()?;
+        early.places_left = early.places_left.checked_sub(1)?;
+        early.place = early.place.wrapping_add(1);
         let (group, backend) = (usize::from(self.group), usize::from(self.backend));
         // Its name may have lost them meanwhile.
-        let place = self.home.place(group, backend, extra.place)?;
+        let place = self.home.place(group, backend, early.place)?;
         Some(self.connect_to(cx, &place))
     }
 
     /// Asks the same address once more, within the time that is left.
     fn connect_once_more<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let (group, backend) = (usize::from(self.group), usize::from(self.backend));
-        let nth = self.extra.as_ref().map_or(0, |extra| extra.place);
+        let nth = self.early.as_ref().map_or(0, |early| early.place);
         match self.home.place(group, backend, nth) {
             Some(place) => self.dial_to(cx, &place),
             None => self.try_next(cx, Cause::NameUnknown),
@@ -175,7 +200,7 @@ impl Session {
     }
 
     fn connect_to<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, place: &Remote) -> Verdict {
-        self.extra_asked(cx.now_ns());
+        self.note_attempt(cx.now_ns(), place);
         let timeout = self.listener().timeouts.connect;
         self.enter(cx, Phase::Connecting, Some(timeout));
         self.dial_to(cx, place)
@@ -201,10 +226,17 @@ impl Session {
         Verdict::Continue
     }
 
-    /// Remembers when the attempt began, where it is not the first moment of the session.
-    fn extra_asked(&mut self, now_ns: u64) {
+    /// Remembers when the attempt began, where it is not the first moment of the session, and where it goes, where that
+    /// changes.
+    fn note_attempt(&mut self, now_ns: u64, place: &Remote) {
         if now_ns != self.opened_ns {
-            self.extra_until_connected().asked_ns = now_ns;
+            self.early().asked_ns = now_ns;
+            let asked_ms = millis(now_ns.saturating_sub(self.opened_ns));
+            self.extra().asked_ms = asked_ms;
+        }
+        let backend = &self.group().backends[usize::from(self.backend)];
+        if matches!(backend.to, Target::Name { .. } | Target::Srv { .. }) {
+            self.extra().place = Some(place.clone());
         }
     }
 
@@ -256,7 +288,7 @@ impl Session {
         if errno == EAGAIN && self.is_at_unix_socket() {
             // Its queue is full, which TCP would deal with by asking again.
             let again = cx.set_timer(BACKLOG_PAUSE);
-            self.extra_until_connected().again = again;
+            self.early().again = again;
             return Verdict::Continue;
         }
         let is_backends_fault =
@@ -286,40 +318,35 @@ impl Session {
         if !matches!(errno, EADDRINUSE | EADDRNOTAVAIL) || !has_range {
             return false;
         }
-        let extra = self.extra_until_connected();
-        extra.ports_tried += 1;
-        extra.ports_tried < PORTS_TRIED_MAX
+        let early = self.early();
+        early.ports_tried += 1;
+        early.ports_tried < PORTS_TRIED_MAX
     }
 
     /// Whether there is another address to connect from; as often as there are addresses.
     fn has_other_source(&mut self) -> bool {
         let sources = self.group().sources.len();
-        let extra = self.extra_until_connected();
-        extra.ports_tried += 1;
-        usize::from(extra.ports_tried) < sources.min(usize::from(PORTS_TRIED_MAX))
+        let early = self.early();
+        early.ports_tried += 1;
+        usize::from(early.ports_tried) < sources.min(usize::from(PORTS_TRIED_MAX))
     }
 
     fn is_at_unix_socket(&self) -> bool {
         let backend = usize::from(self.backend);
-        matches!(
-            self.group().backends[backend].to,
-            crate::settings::Target::Unix(_)
-        )
+        matches!(self.group().backends[backend].to, Target::Unix(_))
     }
 
     /// Gives the place back and tries another backend, if there are tries left.
     pub(super) fn try_next<H: Handler>(&mut self, cx: &mut Ctx<'_, H>, cause: Cause) -> Verdict {
-        let (group, failed) = (usize::from(self.group), usize::from(self.backend));
+        let failed = usize::from(self.backend);
         self.give_place_back();
-        self.cause = Some(cause);
-        if u32::from(self.tries) >= self.group().retries {
+        if u32::from(self.retries) >= self.group().retries {
             return self.refuse(cause);
         }
-        self.tries += 1;
-        self.home.backend_board(group, failed).retried.add(1);
-        let extra = self.extra_until_connected();
-        extra.tried.insert(failed);
-        extra.ports_tried = 0;
+        let early = self.early();
+        early.failure = Some(cause);
+        early.tried.insert(failed);
+        early.ports_tried = 0;
         self.choose(cx)
     }
 }

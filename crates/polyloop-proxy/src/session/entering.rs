@@ -17,15 +17,18 @@ impl Session {
     ) -> Verdict {
         let (len, client, dest) = match proxy_protocol::parse(input.bytes()) {
             Parsed::NeedMore => return Verdict::Continue,
-            Parsed::Bad(_) => return self.refuse(Cause::HeaderRefused),
+            Parsed::Bad(reason) => {
+                self.extra().detail = Some(reason.words());
+                return self.refuse(Cause::HeaderRefused);
+            }
             Parsed::Done { len, header } => {
                 let told = |end: Option<PeerEndpoint<'_>>| end.map(|end| end.peer_addr());
                 (len, told(header.source), told(header.dest))
             }
         };
         input.take(len);
-        let extra = self.extra();
-        (extra.client, extra.dest) = (client, dest);
+        self.early().dest = dest;
+        self.extra().client = client;
         self.stop_timer(cx);
         let verdict = self.admit(cx);
         if self.phase == Phase::Hello && verdict == Verdict::Continue && !input.is_empty() {
@@ -48,19 +51,22 @@ impl Session {
         let listener = usize::from(self.listener);
         let home = Rc::clone(&self.home);
         let mut scratch = home.scratch();
-        let mut reader = self.extra().hello;
-        let group = match reader.read(input.bytes(), &mut scratch) {
+        let mut reader = self.early().hello;
+        let (group, otherwise) = match reader.read(input.bytes(), &mut scratch) {
             HelloRead::NeedMore => {
-                self.extra().hello = reader;
+                self.early().hello = reader;
                 return Verdict::Continue;
             }
-            HelloRead::Bad(_) => None,
-            HelloRead::NotTls => home.site.route_of(listener, None),
+            HelloRead::Bad(reason) => {
+                self.extra().detail = Some(reason.words());
+                (None, Cause::HelloRefused)
+            }
+            HelloRead::NotTls => (home.site.route_of(listener, None), Cause::NotTls),
             HelloRead::Hello(hello) => {
-                let extra = self.extra();
-                extra.name = hello.sni.map(|name| name.as_str().into());
-                extra.protocol = hello.alpn.clone().next().map(Into::into);
-                home.site.route_of(listener, Some(&hello))
+                self.extra().name = hello.sni.map(|name| name.as_str().into());
+                self.early().protocol = hello.alpn.clone().next().map(Into::into);
+                let group = home.site.route_of(listener, Some(&hello));
+                (group, Cause::NoRoute)
             }
         };
         drop(scratch);
@@ -69,7 +75,7 @@ impl Session {
                 self.stop_timer(cx);
                 self.route(cx, group)
             }
-            None => self.refuse(Cause::HelloRefused),
+            None => self.refuse(otherwise),
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct GroupSettings {
     /// Connect from the client's own address (`IP_TRANSPARENT`). Default `false`: it needs `CAP_NET_ADMIN`, and routes
     /// that bring the answers back here. Excludes `sources`.
     pub transparent: bool,
-    /// Sessions waiting while all backends are at their cap, per loop; more are refused. 0 lets nobody wait. Default
+    /// Sessions waiting while all backends are at their cap, over all loops; more are refused. 0 lets nobody wait. Default
     /// [`defaults::QUEUE_MAX`].
     pub queue_max: u32,
 }
@@ -247,7 +247,7 @@ pub enum ProxyTlv {
     Authority,
     /// `PP2_TYPE_ALPN`: the first protocol of the client's hello, where it was read.
     Alpn,
-    /// `PP2_TYPE_UNIQUE_ID`: a number of the session, as in the access record.
+    /// `PP2_TYPE_UNIQUE_ID`: the session's name, 24 hexadecimal digits, the same as `id` in its access record.
     UniqueId,
     /// A type of one's own, 0xE0 to 0xEF, with a fixed value.
     Custom {

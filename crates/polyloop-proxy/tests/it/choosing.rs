@@ -7,6 +7,7 @@ use polyloop_proxy::balance::Algorithm;
 use polyloop_proxy::health::Manual;
 use polyloop_proxy::ports::PortLevel;
 use polyloop_proxy::settings::{PassiveEjection, SourceAddr};
+use polyloop_proxy::termination::Cause;
 use polyloop_sim::{Client, World};
 
 use crate::{Echo, NOBODY, Named, address, backend, drain, proxy, settings, settle};
@@ -57,7 +58,7 @@ fn when_every_try_has_failed_the_client_is_reset() {
         let refused: u64 = backends.map(|b| b.boards[0].connect_refused.value()).sum();
         assert_eq!(refused, tries);
         assert_eq!(front.states(), ["SC"]);
-        assert_eq!(front.site.listeners[0].boards[0].refused_backend.value(), 1);
+        assert_eq!(front.site.listeners[0].boards[0].refused_in_all(), 1);
         front.assert_at_rest(&world);
     }
 }
@@ -142,7 +143,9 @@ fn the_queue_has_a_bound_and_a_deadline() {
         clients.iter().filter(|client| client.was_reset()).count(),
         4
     );
-    assert_eq!(front.site.listeners[0].boards[0].refused_queue.value(), 4);
+    let board = &front.site.listeners[0].boards[0];
+    assert_eq!(board.refused_for(Cause::QueueFull), 2);
+    assert_eq!(board.refused_for(Cause::QueueTimeout), 2);
     drop(clients);
     settle(&mut front.sim, &mut back);
     front.assert_at_rest(&world);

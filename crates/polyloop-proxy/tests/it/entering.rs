@@ -5,12 +5,13 @@ use std::time::Duration;
 use polyloop_proxy::settings::{
     AcceptProxy, ConnectWhen, GroupSettings, NamePattern, Route, SendProxy,
 };
+use polyloop_proxy::termination::Cause;
 use polyloop_sim::World;
 
 use crate::{Echo, Named, backend, drain, proxy, settings, settle};
 
 /// A hello of TLS 1.2 with a name, and a protocol if one is given; and nothing else a server would need.
-fn hello(name: &str, protocol: Option<&str>) -> Vec<u8> {
+pub(crate) fn hello(name: &str, protocol: Option<&str>) -> Vec<u8> {
     let sized = |len: usize, bytes: &[u8]| {
         let size = (bytes.len() as u32).to_be_bytes();
         [&size[4 - len..], bytes].concat()
@@ -179,7 +180,10 @@ fn access_lists_refuse_before_a_backend_is_asked() {
         settle(&mut front.sim, &mut back);
         assert_eq!(client.receive(10) == b"in", is_served, "{allow:?} {deny:?}");
         let board = &front.site.listeners[0].boards[0];
-        assert_eq!(board.refused_access.value(), u64::from(!is_served));
+        assert_eq!(
+            board.refused_for(Cause::AccessDenied),
+            u64::from(!is_served)
+        );
         let chosen = &front.site.groups[0].backends[0].boards[0].chosen;
         assert_eq!(chosen.value(), u64::from(is_served));
         drop(client);
@@ -250,7 +254,7 @@ fn limits_refuse_what_is_over_them_and_are_exact() {
         );
         let refused = |front: &crate::Proxy| -> u64 {
             let boards = front.site.listeners[0].boards.iter();
-            boards.map(|board| board.refused_limit.value()).sum()
+            boards.map(|board| board.refused_in_all()).sum()
         };
         assert_eq!(refused(&front), 4 - served as u64);
         assert_eq!(front.site.live(0) as usize, served);

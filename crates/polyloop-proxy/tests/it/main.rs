@@ -6,6 +6,7 @@
 //! | `choosing` | retries, silent backends, caps and queues, failing open |
 //! | `ending` | drains, lifetimes, backends that go down, clients that do not speak |
 //! | `entering` | PROXY headers, TLS hellos, access lists, deadlines before the relay |
+//! | `records` | whether access records tell what happened |
 //! | `health` | checks, ejection, operators: who is given sessions |
 //! | `waiting` | queues for a place: order, calls, backups, trials |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
@@ -19,6 +20,7 @@ mod choosing;
 mod ending;
 mod entering;
 mod health;
+mod records;
 mod relaying;
 mod sweep;
 mod waiting;
@@ -244,7 +246,7 @@ pub(crate) fn proxy_tuned(
     let site = Arc::new(Site::new(settings, loops));
     let records = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&records);
-    site.set_records(0, move |line| sink.lock().unwrap().push(line.to_owned()));
+    site.set_records(move |line| sink.lock().unwrap().push(line.to_owned()));
     let shared = Arc::clone(&site);
     let sim = Sim::new(
         world,

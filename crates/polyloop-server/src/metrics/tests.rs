@@ -37,6 +37,10 @@ fn parse(page: &str) -> Parsed {
             let name = key.split('{').next().unwrap();
             let stem = match types[&family].as_str() {
                 "summary" => name.trim_end_matches("_sum").trim_end_matches("_count"),
+                "histogram" => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .unwrap_or_else(|| panic!("{line}")),
                 _ => name,
             };
             assert_eq!(stem, family, "a sample outside of its family: {line}");
@@ -132,4 +136,84 @@ fn labels_are_escaped() {
         page.text.lines().last(),
         Some(r#"polyloop_x{path="a\"b\\c\nd"} 1"#)
     );
+}
+
+/// A site with one listener and one backend, whose names try to break out.
+fn site_of_two_loops() -> Site {
+    use polyloop_proxy::settings::{
+        BackendSettings, GroupSettings, ListenerSettings, ProxySettings, Target,
+    };
+    let to = Target::Addr(([127, 0, 0, 1], 9).into());
+    let settings = ProxySettings {
+        listeners: vec![ListenerSettings {
+            name: "fr\"ont".to_owned(),
+            ..ListenerSettings::default()
+        }],
+        groups: vec![GroupSettings {
+            name: "d\\b".to_owned(),
+            backends: vec![BackendSettings::new("one\n".to_owned(), to)],
+            ..GroupSettings::default()
+        }],
+        ..ProxySettings::default()
+    };
+    Site::new(settings, 2)
+}
+
+#[test]
+fn histograms_of_a_proxy_read_back_as_prometheus_wants_them() {
+    // Goal: buckets grow and end with the count, sums are exact, labels are apart and escaped, refusals have their reasons.
+    // Method: two loops' boards are written, and the page is read back strictly.
+    let site = site_of_two_loops();
+    let backend = &site.groups[0].backends[0];
+    for (loop_index, ns) in [(0, 90_000), (1, 1_000_000), (1, 60_000_000_000)] {
+        backend.boards[loop_index].connect_spread.record(ns);
+        let ended = &site.listeners[0].boards[loop_index].ended_spread;
+        ended.bytes_up.record(64);
+    }
+    let no_route = Cause::NoRoute.refusal().unwrap();
+    site.listeners[0].boards[1].refused[no_route].add(3);
+    let text = render_proxy(&site);
+    let page = parse(&text);
+    let types = |name: &str| page.types.get(name).map(String::as_str);
+    for name in [
+        "backend_connect_seconds",
+        "backend_session_seconds",
+        "backend_session_bytes_up",
+        "backend_session_bytes_down",
+        "proxy_session_seconds",
+        "proxy_session_bytes_up",
+        "proxy_session_bytes_down",
+    ] {
+        assert_eq!(
+            types(&format!("polyloop_{name}")),
+            Some("histogram"),
+            "{name}"
+        );
+    }
+    let of = |suffix: &str, le: &str| {
+        let le = if le.is_empty() {
+            String::new()
+        } else {
+            format!(",le=\"{le}\"")
+        };
+        let labels = r#"group="d\\b",backend="one\n""#;
+        page.samples[&format!("polyloop_backend_connect_seconds_{suffix}{{{labels}{le}}}")]
+    };
+    for (le, count) in [
+        ("0.0001", 1.0),
+        ("0.0005", 1.0),
+        ("0.001", 2.0),
+        ("10", 2.0),
+        ("+Inf", 3.0),
+    ] {
+        assert_eq!(of("bucket", le), count, "{le}");
+    }
+    assert_eq!((of("count", ""), of("sum", "")), (3.0, 60.001_09));
+    let front = r#"listener="fr\"ont""#;
+    let bytes = format!("polyloop_proxy_session_bytes_up_bucket{{{front},le=\"64\"}}");
+    assert_eq!(page.samples[&bytes], 3.0);
+    let refused = format!("polyloop_proxy_refused_total{{{front},reason=\"no_route\"}}");
+    assert_eq!(page.samples[&refused], 3.0);
+    let reasons = text.matches("polyloop_proxy_refused_total{").count();
+    assert_eq!(reasons, Cause::REFUSALS.len());
 }

@@ -148,7 +148,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         Group,
         One("COUNT"),
         BACKENDS,
-        "Sessions that wait per loop while every backend is at its max; more are refused [default: 1024]",
+        "Sessions of a group that wait, over all loops, while every backend is at its max; more are refused [default: 1024]",
     ),
     flag(
         "slow-start",
@@ -452,7 +452,7 @@ pub(crate) const FLAGS: &[Flag] = &[
         Process,
         One("COUNT"),
         LIMITS,
-        "Sources counted at once, per loop [default: 65536, about 4MiB]",
+        "Sources counted at once, for each scope (a listener; the process) over all loops [default: 65536, about 4MiB]",
     ),
     flag(
         "bytes-per-second",

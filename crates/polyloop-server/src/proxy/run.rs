@@ -1,10 +1,9 @@
 //! Runs the proxy from its settings: assembles the server, tells what is in force, and connects the sessions to the world
 //! (records, messages, names).
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,12 +12,12 @@ use polyloop::{GateKind, LoopInfo, Mailer, Server, Status, Vigilance};
 use polyloop_proxy::health::{Change, State};
 use polyloop_proxy::ports::{PortLevel, PortRange, Shortage};
 use polyloop_proxy::session::{Note, vigilance};
-use polyloop_proxy::settings::{AccessLogTo, ProxySettings, Splice, Target};
+use polyloop_proxy::settings::{ProxySettings, Splice, Target};
 use polyloop_proxy::site::{LoopSite, Site};
 use polyloop_sys::ListenAddr;
 use polyloop_sys::clock::monotonic_ns;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
+use super::access_log::{AccessLog, Records};
 use super::conn::{Conns, Message};
 use super::names;
 use super::print;
@@ -31,9 +30,6 @@ use crate::settings::Settings;
 
 /// Pipes of each loop, where anything is spliced: only sessions with a slow side hold one for longer than a call.
 const PIPES_MAX: usize = 32;
-
-/// Access records that wait to be written; more are dropped, and counted by the log.
-const RECORDS_MAX: usize = 65_536;
 
 /// Serves until told to end.
 pub(super) fn run(mut effective: Effective) -> Exit {
@@ -119,7 +115,7 @@ fn assemble(
         site: OnceLock::new(),
         mailer: Arc::new(OnceLock::new()),
         drain: settings.server.drain,
-        records: log.writer(talk),
+        records: log.records(talk),
         seed: settings.server.seed,
     };
     let home = Arc::new(home);
@@ -171,7 +167,7 @@ struct Home {
     site: OnceLock<Arc<Site>>,
     mailer: Arc<OnceLock<Mailer<Message>>>,
     drain: std::time::Duration,
-    records: Option<NonBlocking>,
+    records: Option<Records>,
     seed: u64,
 }
 
@@ -179,13 +175,16 @@ impl Home {
     /// What all loops share; made by the first of them, since only then it is known how many there are.
     fn site(&self, loops: usize) -> Arc<Site> {
         let site = self.site.get_or_init(|| {
-            let site = Site::new(self.proxy.clone(), loops);
+            // The standard library seeds its hash tables from the system; an empty hash is that seed mixed.
+            let seed = RandomState::new().build_hasher().finish();
+            let site = Site::with_seed(self.proxy.clone(), loops, seed);
             site.set_drain_window(self.drain);
             site.set_teller(tell);
             site.set_port_teller(tell_ports);
             if let Some(range) = system_ports() {
                 site.set_port_range(range);
             }
+            site.set_wall_offset(wall_offset_ms());
             let mailer = Arc::clone(&self.mailer);
             site.set_waker(move |who| {
                 // A full inbox: the loop is behind, and whoever waits there stays first and is called again.
@@ -193,11 +192,7 @@ impl Home {
                 mailer.is_some_and(|mailer| mailer.send(who, Message::Note(Note::Turn)).is_ok())
             });
             if let Some(records) = &self.records {
-                let records = records.clone();
-                site.set_records(wall_offset_ms(), move |line| {
-                    // Never waits: what the queue has no room for is dropped and counted.
-                    let _ = records.clone().write_all(line.as_bytes());
-                });
+                records.clone().connect(&site);
             }
             Arc::new(site)
         });
@@ -254,54 +249,4 @@ fn rows(effective: &Effective) -> String {
         }
     }
     text
-}
-
-/// Where access records are written, by a thread of its own.
-enum AccessLog {
-    Off,
-    /// Between the other messages.
-    Stderr,
-    File(NonBlocking, WorkerGuard),
-}
-
-impl AccessLog {
-    fn open(to: &AccessLogTo) -> Result<Self, String> {
-        Ok(match to {
-            AccessLogTo::Off => Self::Off,
-            AccessLogTo::Stderr => Self::Stderr,
-            AccessLogTo::File(path) => {
-                let file = append_to(path).map_err(|error| {
-                    format!(
-                        "error: --access-log {}: {error}; name a file in a directory that exists and may be written to\n",
-                        path.display()
-                    )
-                })?;
-                let (queue, guard) = NonBlockingBuilder::default()
-                    .buffered_lines_limit(RECORDS_MAX)
-                    .thread_name("access-log")
-                    .finish(file);
-                Self::File(queue, guard)
-            }
-        })
-    }
-
-    fn writer(&self, talk: &Talk) -> Option<NonBlocking> {
-        match self {
-            Self::Off => None,
-            Self::Stderr => Some(talk.queue()),
-            Self::File(queue, _) => Some(queue.clone()),
-        }
-    }
-
-    /// Writes what is left.
-    fn finish(self) {
-        if let Self::File(queue, guard) = self {
-            drop(queue);
-            drop(guard);
-        }
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }

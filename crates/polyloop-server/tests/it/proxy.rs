@@ -14,6 +14,7 @@
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
 //! * [`resolving`]: backends that are named, with a name server in the test ([`dns`]).
+//! * [`records`]: the file of access records: full disks, rotation.
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
 //! * [`namespaces`]: networks that vanish, few ports, little memory; made by the test, for which it has to be root.
 //! * [`recipes`]: those of the documentation.
@@ -33,6 +34,7 @@ mod lasting;
 mod names;
 mod namespaces;
 mod recipes;
+mod records;
 mod relaying;
 mod resolving;
 mod suites;

@@ -3,7 +3,7 @@
 //! Every callback goes through [`Dispatcher::call`]: it lends the handler its context, catches a panic, sends what
 //! was written, and applies the verdict. It is the only place that knows the order of these.
 
-use super::session::{Back, Leg, LegFlags, NO_TIMERS, SessionFlags};
+use super::session::{Back, Leg, LegFlags, SessionFlags};
 use super::{Dispatcher, Key};
 use crate::close::CloseReason;
 use crate::ctx::Ctx;
@@ -139,12 +139,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             return;
         };
         if session.state.deadline != Some(timer) {
-            let list = session.state.timers;
-            debug_assert!(
-                list != NO_TIMERS,
-                "a handler's timer is in its session's list"
-            );
-            self.hub.forget_timer(list, timer);
+            let is_known = self.hub.forget_timer(&mut session.state, timer);
+            debug_assert!(is_known, "a handler's timer is in its session's list");
             self.call(key, Side::Front, Callback::Timer, |handler, cx| {
                 handler.on_timer(cx, timer)
             });

@@ -19,6 +19,13 @@ fn counted(server: &Polyloop, name: &str) -> u64 {
     page(server)["listeners"][0][name].as_u64().unwrap()
 }
 
+/// How many sessions the only listener has refused for a reason.
+#[track_caller]
+fn refused_for(server: &Polyloop, reason: &str) -> u64 {
+    let listener = page(server)["listeners"][0].clone();
+    listener["refused"][reason].as_u64().unwrap()
+}
+
 #[test]
 fn the_longest_prefix_decides_who_may_come() {
     // Goal: --allow and --deny. Method: netcat from several addresses of loopback, under lists that nest; who is refused
@@ -40,7 +47,7 @@ fn the_longest_prefix_decides_who_may_come() {
     assert_eq!(ask("127.0.1.7"), "");
     assert_eq!(ask("127.0.1.8"), "hi");
     assert_eq!(backend.accepted(), 2);
-    assert_eq!(counted(&server, "refused_access"), 2);
+    assert_eq!(refused_for(&server, "access_denied"), 2);
     server.end();
     assert_eq!(records.states(), ["--", "--", "PR", "PR"]);
 }
@@ -90,7 +97,7 @@ fn who_waits_too_long_is_refused() {
     let mut first = server.connect();
     assert_echo(&mut first);
     assert_reset(server.connect());
-    assert_eq!(counted(&server, "refused_queue"), 1);
+    assert_eq!(refused_for(&server, "queue_timeout"), 1);
     drop(first);
     server.end();
     assert_eq!(records.states(), ["--", "sQ"]);
@@ -132,11 +139,12 @@ fn limits_by_listener_and_source_refuse_with_a_reason() {
     // Goal: what is over a limit is reset, counted, and its record says which limit. Method: one limit at a time, three
     // sessions allowed; the fourth is refused; where the limit is of open sessions, the next fits once one has left.
     let limits = [
-        (["--source-connections", "3"], true),
-        (["--rate", "1/s,burst=3"], false),
-        (["--source-rate", "1/s,burst=3"], false),
+        (["--source-connections", "3"], "source_full"),
+        (["--rate", "1/s,burst=3"], "rate_exceeded"),
+        (["--source-rate", "1/s,burst=3"], "source_rate_exceeded"),
     ];
-    for (flags, counts_open) in limits {
+    for (flags, reason) in limits {
+        let counts_open = reason == "source_full";
         let records = Records::new("limits");
         let backend = Backend::echo();
         let server = records.proxy(&[backend.to()], &flags);
@@ -152,11 +160,7 @@ fn limits_by_listener_and_source_refuse_with_a_reason() {
             })
             .count();
         assert!(refused > 0, "{flags:?}");
-        assert_eq!(
-            counted(&server, "refused_limit"),
-            refused as u64,
-            "{flags:?}"
-        );
+        assert_eq!(refused_for(&server, reason), refused as u64, "{flags:?}");
         if counts_open {
             assert_eq!(refused, 10, "{flags:?}");
             streams.truncate(2);

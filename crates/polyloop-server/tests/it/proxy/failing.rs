@@ -268,7 +268,7 @@ fn when_no_backend_is_left_the_client_is_reset() {
     }
     assert_eq!(back.accepted(), 5);
     let listener = &page(&server)["listeners"][0];
-    assert_eq!(listener["refused_backend"], 20, "{listener}");
+    assert_eq!(listener["refused"]["connect_refused"], 20, "{listener}");
     server.end();
     let mut expected = vec!["--"; 5];
     expected.extend(["SC"; 20]);
