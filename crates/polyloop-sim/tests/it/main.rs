@@ -2,6 +2,7 @@
 //!
 //! | module | what belongs there |
 //! |---|---|
+//! | `admin` | admin gates beside those of the service |
 //! | `chaos` | a handler that does everything, and watches how it is treated |
 //! | `echo` | bytes: whole, halves, resets, slow readers, budgets |
 //! | `ends` | FIN or reset, and panics wherever the code of a user runs |
@@ -13,6 +14,7 @@
 //! | `talk` | messages, offloaded jobs, connections that a handler makes |
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
+mod admin;
 mod chaos;
 mod echo;
 mod ends;

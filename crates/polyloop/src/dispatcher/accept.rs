@@ -141,6 +141,18 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
         self.links.permits()
     }
 
+    /// Takes the loop off the lists of those who wait, once neither kind of gate waits for anything. A loop has one seat for
+    /// both kinds: were it cleared when one of them goes on, nobody would tell the other, which a full loop waits for without
+    /// a timer. What the seat says too much costs one look.
+    fn stop_waiting_if_open(&self) {
+        let waits = |admission: &Admission| {
+            matches!(admission.state(), State::Full | State::Starved { .. })
+        };
+        if !waits(&self.admission) && !waits(&self.admin_admission) {
+            self.permits().stop_waiting(self.own);
+        }
+    }
+
     /// Gives the permit of a connection back; the descriptor has been closed before.
     pub(super) fn release_permit(&self) {
         self.permits().release(1);
@@ -478,7 +490,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 self.acceptor.pause_all(&mut self.driver, kind);
             }
             Decision::Resume => {
-                self.acceptor.permits().stop_waiting(self.hub.index);
+                self.acceptor.stop_waiting_if_open();
                 if let Err(error) = self.acceptor.resume_all(&mut self.driver) {
                     // The poll itself lacks memory: that is starvation as well.
                     self.starve(kind, &error);
