@@ -240,9 +240,11 @@ impl State {
         let count = max.min(socket.arrived.len());
         let bytes: Vec<u8> = socket.arrived.drain(..count).collect();
         let peer = socket.peer;
+        let has_edge = socket.room() >= socket.edge_room;
         if let Some(far) = peer.and_then(|peer| self.sockets.get_mut(&peer))
             && far.is_blocked
             && count > 0
+            && has_edge
         {
             far.is_blocked = false;
             self.tell_peer(id, Ready::WRITABLE);
@@ -285,6 +287,21 @@ impl State {
             far.peer = None;
             far.error = Some(ECONNRESET);
             far.arrived.clear();
+            let ready = far.readiness(false);
+            self.tell(peer, ready);
+        }
+    }
+
+    /// A reset from `id` to its peer that comes behind what was sent, and is noticed as such.
+    pub(crate) fn break_off(&mut self, id: u32) {
+        const ECONNRESET: i32 = 104;
+        let socket = self.sockets.get_mut(&id);
+        let Some(peer) = socket.and_then(|socket| socket.peer.take()) else {
+            return;
+        };
+        if let Some(far) = self.sockets.get_mut(&peer) {
+            far.peer = None;
+            far.error = Some(ECONNRESET);
             let ready = far.readiness(false);
             self.tell(peer, ready);
         }

@@ -24,6 +24,7 @@ mod close;
 mod ready;
 pub(crate) mod session;
 mod splice;
+mod tail;
 mod write;
 
 use crate::blocks::Blocks;
@@ -48,6 +49,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tail::Deliveries;
 
 pub use accept::{Choice, Gate, GateKind, Spreading};
 
@@ -74,6 +76,7 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     flush_list_done: Vec<Key>,
     /// Connections that could not even be started; told in the next turn.
     connect_failures: VecDeque<(Key, io::Error)>,
+    deliveries: Deliveries,
     acceptor: AcceptorOf<D, F>,
     post: Post<D, MessageOf<F>>,
     life: Life,
@@ -179,6 +182,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             flush_list: Vec::with_capacity(tuning.inbox_max),
             flush_list_done: Vec::with_capacity(tuning.inbox_max),
             connect_failures: VecDeque::new(),
+            deliveries: Deliveries::default(),
             acceptor,
             post,
             life: Life::Serving,
@@ -211,16 +215,18 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     pub fn turn(&mut self) -> io::Result<Turn> {
         let slept = self.phase_poll()?;
         self.phase_control();
+        if let Life::Ended(end) = self.life {
+            // What came meanwhile is not for a loop that has closed everything.
+            self.end_turn(slept);
+            return Ok(Turn::Ended(end));
+        }
         self.phase_inbox();
         self.phase_timers();
         self.phase_ready();
         self.phase_accept();
         self.phase_flush();
         self.end_turn(slept);
-        Ok(match self.life {
-            Life::Ended(end) => Turn::Ended(end),
-            Life::Serving | Life::Draining { .. } => Turn::Next,
-        })
+        Ok(Turn::Next)
     }
 
     /// Connections that live on this loop.
@@ -307,10 +313,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     fn poll_driver(&mut self, entered_ns: u64) -> io::Result<bool> {
-        let max = self.tuning.events_max;
         if self.has_leftovers() {
-            self.driver
-                .poll(Some(Duration::ZERO), max, &mut self.events)?;
+            self.poll_once(Some(Duration::ZERO))?;
             return Ok(false);
         }
         let wake_ns = self.next_deadline_ns();
@@ -319,8 +323,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
         let post = &self.post;
         if !post.bell().try_sleep(|| post.has_work()) {
-            self.driver
-                .poll(Some(Duration::ZERO), max, &mut self.events)?;
+            self.poll_once(Some(Duration::ZERO))?;
             return Ok(false);
         }
         let now_ns = if self.tuning.spin.is_zero() {
@@ -330,9 +333,20 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let timeout = wake_ns.map(|wake_ns| Duration::from_nanos(wake_ns.saturating_sub(now_ns)));
         self.board.numbers.polls_slept.add(1);
-        let polled = self.driver.poll(timeout, max, &mut self.events);
+        let polled = self.poll_once(timeout);
         self.post.bell().awake();
-        polled.map(|()| true)
+        polled
+    }
+
+    /// One wait of the driver. Returns whether it came to its end: one that a signal spoilt is no sleep, and the turn after it,
+    /// which computes anew how long to wait, no turn for nothing.
+    fn poll_once(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let max = self.tuning.events_max;
+        match self.driver.poll(timeout, max, &mut self.events) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Polls without sleeping for the spin time; whether something came.
@@ -342,11 +356,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             .unwrap_or(u64::MAX)
             .min(entered_ns.saturating_add(spin_ns));
         loop {
-            self.driver.poll(
-                Some(Duration::ZERO),
-                self.tuning.events_max,
-                &mut self.events,
-            )?;
+            self.poll_once(Some(Duration::ZERO))?;
             if !self.events.is_empty() || self.post.has_work() {
                 return Ok(true);
             }
@@ -410,6 +420,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
         if ready.has(Ready::READ_CLOSED) {
             leg.flags.set(LegFlags::FIN_HINT.with(LegFlags::READABLE));
+        }
+        if ready.has(Ready::URGENT) {
+            leg.flags.set(
+                LegFlags::URGENT
+                    .with(LegFlags::FIN_HINT)
+                    .with(LegFlags::READABLE),
+            );
         }
         if ready.has(Ready::ERROR.with(Ready::HUNG_UP)) {
             leg.flags.set(
@@ -493,6 +510,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             told: upto,
         };
         self.progress |= upto > told;
+        if upto < end {
+            self.board.numbers.budget_control.add(1);
+        }
         if self.has_only_residents() && self.has_last_handed() {
             // Taken in the next turn.
         } else if self.has_only_residents() {
@@ -538,7 +558,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             is_over_budget |= taken - before >= max;
         }
-        let told = self.tell_connect_failures();
+        let told = self.tell_connect_failures(max);
+        is_over_budget |= told >= max;
         self.progress |= taken + told > 0;
         if is_over_budget {
             self.board.numbers.budget_inbox.add(1);
