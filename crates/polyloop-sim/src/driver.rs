@@ -165,6 +165,13 @@ impl Driver for SimDriver {
         if is_full {
             return errno(EMFILE);
         }
+        if state.refusals > 0 {
+            state.refusals -= 1;
+            return errno(EMFILE);
+        }
+        let Some(known) = state.listeners.get_mut(&listener.0) else {
+            return errno(EAGAIN);
+        };
         if fails {
             let error = [ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM][lucky];
             if error == ECONNABORTED

@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     /// Descriptors that may be open at our end; the listeners do not count.
     pub(crate) descriptors_max: usize,
+    /// Accepts that fail with `EMFILE` although there is room.
+    pub(crate) refusals: usize,
     pub(crate) sockets: BTreeMap<u32, Socket>,
     pub(crate) listeners: BTreeMap<u32, Listener>,
     /// Listeners that answer nobody.
@@ -57,6 +59,7 @@ impl World {
             random: Random::new(seed),
             faults,
             descriptors_max: usize::MAX,
+            refusals: 0,
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
             silent: BTreeSet::new(),
@@ -133,6 +136,12 @@ impl World {
     /// Allows only so many open sockets at our end: `EMFILE` beyond.
     pub fn set_descriptors_max(&self, count: usize) {
         self.lock().descriptors_max = count;
+    }
+
+    /// Lets the next `count` accepts at which somebody waits fail for want of descriptors, whatever there is: somebody else held
+    /// them for that moment.
+    pub fn refuse_accepts(&self, count: usize) {
+        self.lock().refusals = count;
     }
 
     /// Turns all faults off, for the end of a run.

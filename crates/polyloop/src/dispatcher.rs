@@ -103,11 +103,12 @@ impl<D: Driver, F: Factory> fmt::Debug for Dispatcher<D, F> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Serving,
-    /// No new connections; what is left at the deadline is closed. `told` is the next slot whose session has not
-    /// been told yet.
+    /// No new connections but those of administrators; what is left at the deadline is closed. `told` is the next slot whose
+    /// session has not been told yet, `is_last` says that all other loops have ended.
     Draining {
         deadline_ns: u64,
         told: u32,
+        is_last: bool,
     },
     Ended(LoopEnd),
 }
@@ -270,9 +271,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// A loop that drains has sessions to tell of it, or none left and is to end.
     fn owes_drain_step(&self) -> bool {
         match self.life {
-            Life::Draining { told, .. } => {
-                told < self.sessions.index_end() || self.has_only_residents()
-            }
+            Life::Draining { told, .. } => told < self.sessions.index_end() || self.has_drained(),
             Life::Serving | Life::Ended(_) => false,
         }
     }
@@ -464,7 +463,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.obey(order);
         }
         match self.life {
-            Life::Draining { deadline_ns, told } => self.drain_step(deadline_ns, told),
+            Life::Draining {
+                deadline_ns, told, ..
+            } => self.drain_step(deadline_ns, told),
             Life::Serving | Life::Ended(_) => {}
         }
     }
@@ -474,11 +475,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             Control::Drain { deadline_ns } => {
                 if self.life == Life::Serving {
                     self.accept_last();
-                    self.acceptor.close_all(&mut self.driver);
+                    self.acceptor.close_services(&mut self.driver);
                     self.life = Life::Draining {
                         deadline_ns,
                         told: 0,
+                        is_last: false,
                     };
+                }
+            }
+            Control::DrainedElsewhere => {
+                if let Life::Draining { is_last, .. } = &mut self.life {
+                    *is_last = true;
                 }
             }
             Control::Stop => {
@@ -505,28 +512,39 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 self.tell_drain(key);
             }
         }
-        self.life = Life::Draining {
-            deadline_ns,
-            told: upto,
-        };
+        if let Life::Draining { told, .. } = &mut self.life {
+            *told = upto;
+        }
         self.progress |= upto > told;
         if upto < end {
             self.board.numbers.budget_control.add(1);
         }
-        if self.has_only_residents() && self.has_last_handed() {
+        if self.has_drained() && self.has_last_handed() {
             // Taken in the next turn.
-        } else if self.has_only_residents() {
+        } else if self.has_drained() {
+            self.end_gates();
             self.close_all(crate::CloseReason::Stopped);
             self.life = Life::Ended(LoopEnd { cut: 0 });
         } else if self.hub.now_ns >= deadline_ns {
             self.progress = true;
+            self.end_gates();
             let cut = self.close_all(crate::CloseReason::DrainDeadline);
             self.life = Life::Ended(LoopEnd { cut });
         }
     }
 
-    fn has_only_residents(&self) -> bool {
-        self.sessions.len() as usize == self.residents
+    /// Whether nothing is left of the drain: no connection of the service here, and visitors, who do not hold it up, have no
+    /// other loop to ask about.
+    fn has_drained(&self) -> bool {
+        let Life::Draining { is_last, .. } = self.life else {
+            return false;
+        };
+        let is_let_go = is_last || !self.acceptor.has_gates();
+        is_let_go && self.sessions.len() as usize == self.residents + self.acceptor.admin_live
+    }
+
+    fn end_gates(&mut self) {
+        self.acceptor.close_all(&mut self.driver);
     }
 
     /// Whether sockets of other loops still wait for this one, which is about to end and takes no more of them.

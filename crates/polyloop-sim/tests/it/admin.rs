@@ -64,3 +64,69 @@ fn a_release_tells_both_kinds_of_gate() {
     drop((clients, late, visitor));
     assert_at_rest(&mut sim, &world);
 }
+
+#[test]
+fn a_drain_lets_visitors_in_until_the_last_connection_has_ended() {
+    // Goal: who asks how a drain goes has an answer as long as it goes, and holds it up in nothing. Method: two loops, a client on
+    // the one without an admin gate; visitors before and during the drain, who do not leave.
+    let world = World::new(3);
+    let (mut sim, admin) = visited(&world, 2, 10);
+    let listeners = sim.listeners().to_vec();
+    let client = world.connect(&listeners[1..]);
+    let early = world.connect(&admin);
+    sim.settle();
+    sim.console().drain(world.now_ns() + 60_000_000_000);
+    sim.settle();
+    assert!(world.connect(&listeners[..1]).was_reset());
+    let late = world.connect(&admin);
+    for visitor in [&early, &late] {
+        visitor.send(b"how is it?");
+        assert_eq!(drain_client(&mut sim, visitor), b"how is it?");
+    }
+    client.finish();
+    sim.settle();
+    assert!(sim.ends()[1].is_some() && sim.ends()[0].is_none());
+    late.send(b"still there?");
+    assert_eq!(drain_client(&mut sim, &late), b"still there?");
+    sim.console().drained_elsewhere(0);
+    sim.settle();
+    assert_eq!(sim.ends()[0].map(|end| end.cut), Some(0));
+    assert!(world.connect(&admin).was_reset());
+    drop((client, early, late));
+    assert_at_rest(&mut sim, &world);
+}
+
+#[test]
+fn a_drain_of_visitors_alone_ends_at_its_deadline_or_when_told() {
+    // Goal: visitors keep a loop with an admin gate turning while others drain, not beyond the deadline, and not for nothing: it
+    // does not wake. Method: one loop of two that has drained, and is not told of the other.
+    let world = World::new(4);
+    let (mut sim, admin) = visited(&world, 1, 10);
+    let visitor = world.connect(&admin);
+    sim.settle();
+    sim.console().drain(world.now_ns() + 60_000_000_000);
+    sim.advance(Duration::from_secs(59));
+    assert!(sim.ends()[0].is_none());
+    let turns = sim.sum(|numbers| numbers.turns.value());
+    assert!(turns < 20, "{turns} turns");
+    sim.advance(Duration::from_secs(2));
+    assert_eq!(sim.ends()[0].map(|end| end.cut), Some(0));
+    drop(visitor);
+    assert_at_rest(&mut sim, &world);
+}
+
+#[test]
+fn a_refusal_that_is_over_at_once_pauses_nobody() {
+    // Goal: a descriptor that came back between the refusal and the order to be told of such is not missed. Method: one accept
+    // that is refused; the clock does not move, so that no timer helps.
+    let world = World::new(5);
+    let (mut sim, admin) = visited(&world, 1, 10);
+    for listeners in [sim.listeners().to_vec(), admin.to_vec()] {
+        world.refuse_accepts(1);
+        let client = world.connect(&listeners);
+        client.send(b"in");
+        assert_eq!(drain_client(&mut sim, &client), b"in");
+    }
+    assert_eq!(sim.sum(|numbers| numbers.accept_paused.value()), 0);
+    assert_at_rest(&mut sim, &world);
+}

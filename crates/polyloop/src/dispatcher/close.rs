@@ -1,7 +1,7 @@
 //! Opening and ending sessions: every way in and out of the slots is here.
 
 use super::session::{Back, Leg, LegFlags, NO_TIMERS, Session, SessionFlags, SessionState};
-use super::{Dispatcher, Key};
+use super::{Dispatcher, Key, Life};
 use crate::close::CloseReason;
 use crate::driver::{Driver, Interest};
 use crate::guard::guarded;
@@ -49,10 +49,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.board.numbers.handler_panics.add(1);
             return self.turn_away(Some(stream), CloseReason::HandlerPanicked);
         };
-        let flags = if is_admin {
-            SessionFlags::ADMIN
-        } else {
-            SessionFlags::default()
+        let flags = match self.life {
+            // Who comes while the server drains comes to see that, and need not be told.
+            Life::Draining { .. } if is_admin => SessionFlags::ADMIN.with(SessionFlags::TOLD_DRAIN),
+            _ if is_admin => SessionFlags::ADMIN,
+            _ => SessionFlags::default(),
         };
         let session = self.new_session(Some(stream), peer, handler, class, flags);
         let key = match self.sessions.insert(session) {
