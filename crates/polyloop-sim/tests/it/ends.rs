@@ -440,9 +440,12 @@ fn a_reset_behind_data_is_noticed_in_a_pause() {
     assert_at_rest(&mut sim, &world);
 }
 
+/// The way to a session.
+type Itself = (polyloop::Mailer<()>, ConnRef);
+
 /// Sends itself a message when it ends.
 struct Echoing {
-    mailer: Rc<std::cell::RefCell<Option<(polyloop::Mailer<()>, ConnRef)>>>,
+    mailer: Rc<std::cell::RefCell<Option<Itself>>>,
 }
 
 impl Handler for Echoing {

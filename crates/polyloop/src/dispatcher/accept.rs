@@ -228,12 +228,15 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
         }
     }
 
-    /// Closes the gates of the service for good. Those of administrators stay, in their places: their tokens name these.
+    /// Closes the gates of the service for good, and those of other loops, which nobody gives back any more. Those of
+    /// administrators stay, in their places: their tokens name these.
     pub(super) fn close_services(&mut self, driver: &mut D) {
         let _ = self.admission.handle_drain();
         self.stop_waiting_if_open();
+        let own = self.own;
         for slot in &mut self.slots {
-            if let Some(closed) = slot.take_if(|slot| slot.gate.kind == GateKind::Service) {
+            let ends = |slot: &mut Slot<_>| slot.gate.kind == GateKind::Service || slot.of != own;
+            if let Some(closed) = slot.take_if(ends) {
                 driver.close_listener(closed.gate.listener);
             }
         }

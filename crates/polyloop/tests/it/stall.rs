@@ -350,8 +350,8 @@ fn two_stuck_loops_of_three_are_served_by_the_third() {
             site.status().live() == 2 + placed[2].len() as u64
         });
         let stuck = || site.status().stuck();
-        for nth in 0..2 {
-            placed[nth][0].stream.write_all(b"W").unwrap();
+        for (nth, few) in placed[..2].iter_mut().enumerate() {
+            few[0].stream.write_all(b"W").unwrap();
             if !together {
                 eventually_is("the watchdog sees it", &(nth + 1), stuck);
             }
