@@ -386,10 +386,13 @@ fn a_relay_that_is_cut_says_so_to_its_client() {
                     Some(world.connect(front.listeners()))
                 }
                 _ => {
-                    for _ in 0..4 {
-                        client.send(&[0; 2000]);
+                    // Exactly what one buffer holds, so that nothing is left unread, which alone would be a reset; and an end
+                    // that there is no room to look for.
+                    for _ in 0..2 {
+                        client.send(&[0; 2048]);
                         front.settle();
                     }
+                    client.finish();
                     None
                 }
             };

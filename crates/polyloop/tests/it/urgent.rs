@@ -1,7 +1,7 @@
 //! Urgent data (`MSG_OOB`): reads stop at its mark, and splicing takes the mark for an end. It is dropped, what is before and
 //! behind it is not.
 
-use crate::harness::{ANY_PORT, DEADLINE, Site, connect, finish, read_all, settings};
+use crate::harness::{ANY_PORT, Alone, DEADLINE, Site, alone, connect, finish, read_all, settings};
 use polyloop::{
     Accepted, Ctx, Handler, Input, PeerAddr, Server, ServerSettings, Side, Tuning, Verdict,
 };
@@ -57,7 +57,7 @@ impl Handler for Holder {
 }
 
 /// A server whose loop is held by a client, and the two ends of the gate.
-fn held(backend: Option<SocketAddr>) -> (Site, Receiver<()>, Sender<()>) {
+fn held(alone: &Alone, backend: Option<SocketAddr>) -> (Site, Receiver<()>, Sender<()>) {
     let (tell, entered) = channel();
     let (open, gate) = channel();
     let gate = Arc::new(Mutex::new((tell, gate)));
@@ -73,7 +73,7 @@ fn held(backend: Option<SocketAddr>) -> (Site, Receiver<()>, Sender<()>) {
         },
         ..settings(1)
     });
-    (Site::start(server), entered, open)
+    (Site::start_alone(alone, server), entered, open)
 }
 
 /// Words with urgent data between them, all of it before anybody reads.
@@ -87,7 +87,8 @@ fn say_urgently(stream: &mut TcpStream) {
 fn what_is_behind_urgent_data_is_read() {
     // Goal: a read that stops at the mark has not drained the socket. Method: a loop that is held while words, urgent data and
     // more words arrive: one edge for all of it.
-    let (site, entered, open) = held(None);
+    let alone = alone();
+    let (site, entered, open) = held(&alone, None);
     let mut stream = site.connect();
     stream.write_all(b"W").unwrap();
     entered.recv_timeout(DEADLINE).unwrap();
@@ -105,8 +106,10 @@ fn what_is_behind_urgent_data_is_read() {
 fn urgent_data_does_not_cut_off_what_is_spliced() {
     // Goal: a FIN passed on says that this was all, also where splicing stops at a mark. Method: a backend that sends words, urgent
     // data, more words and a FIN while the loop is held.
+    // Released last: the listener is a descriptor as well.
+    let alone = alone();
     let listener = TcpListener::bind(ANY_PORT).unwrap();
-    let (site, entered, open) = held(Some(listener.local_addr().unwrap()));
+    let (site, entered, open) = held(&alone, Some(listener.local_addr().unwrap()));
     let mut stream = connect(site.addr());
     let (mut backend, _) = listener.accept().unwrap();
     stream.write_all(b"W").unwrap();
