@@ -166,11 +166,13 @@ fn budgets_hit(board: &LoopBoard) -> u64 {
     let numbers = &board.numbers;
     [
         &numbers.budget_poll,
+        &numbers.budget_control,
         &numbers.budget_inbox,
         &numbers.budget_timers,
         &numbers.budget_bytes,
         &numbers.budget_quota,
         &numbers.budget_accept,
+        &numbers.budget_flush,
     ]
     .into_iter()
     .map(|budget| budget.value())

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::thread;
 use std::time::Duration;
 
 use polyloop::{AcceptMode, BoundListener, GateKind, Status, WhenFull};
@@ -54,7 +55,8 @@ pub(crate) fn block(
 }
 
 /// Tells the addresses on standard output, for whoever started the program: one line each, of the first `services`
-/// listeners and of administrators'. Standard output may be closed or full; the server serves all the same.
+/// listeners and of administrators'. Standard output may be closed or full; the server serves all the same, and ends when it is
+/// told to: a pipe that nobody reads holds up a thread that nobody waits for.
 pub(crate) fn announce(status: &Status, services: usize) {
     let mut text = String::new();
     let is_told = |listener: &&BoundListener| {
@@ -63,8 +65,13 @@ pub(crate) fn announce(status: &Status, services: usize) {
     for listener in status.listeners.iter().filter(is_told) {
         let _ = writeln!(text, "{}", announcement(listener));
     }
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let tell = move || {
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    };
+    if let Err(error) = thread::Builder::new().name("announce".into()).spawn(tell) {
+        tracing::warn!(%error, "the addresses are not told on standard output: no thread could be started");
+    }
 }
 
 fn announcement(listener: &BoundListener) -> String {

@@ -31,10 +31,23 @@ impl Client {
         self.world.lock().reset(self.id);
     }
 
+    /// Breaks the connection behind what was sent: the server may read that, and finds the reset after it.
+    pub fn break_off(&self) {
+        self.world.lock().break_off(self.id);
+    }
+
     /// Lets only so many bytes wait to be read.
     pub fn set_window(&self, bytes: usize) {
         if let Some(socket) = self.world.lock().sockets.get_mut(&self.id) {
             socket.window = bytes;
+        }
+    }
+
+    /// Lets the server be told of room only when so many bytes of the window are free, as a kernel does with a third of its
+    /// send buffer: a client that reads slowly is then silent for long, and reads all the same.
+    pub fn set_edge_room(&self, bytes: usize) {
+        if let Some(socket) = self.world.lock().sockets.get_mut(&self.id) {
+            socket.edge_room = bytes.max(1);
         }
     }
 

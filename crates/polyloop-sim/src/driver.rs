@@ -104,7 +104,9 @@ impl Driver for SimDriver {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         // Nobody waits here: the simulation turns a loop when it has something to do.
-        self.world.lock().poll(self.poller, events_max, events);
+        let mut state = self.world.lock();
+        state.interrupt()?;
+        state.poll(self.poller, events_max, events);
         Ok(())
     }
 
@@ -163,6 +165,13 @@ impl Driver for SimDriver {
         if is_full {
             return errno(EMFILE);
         }
+        if state.refusals > 0 {
+            state.refusals -= 1;
+            return errno(EMFILE);
+        }
+        let Some(known) = state.listeners.get_mut(&listener.0) else {
+            return errno(EAGAIN);
+        };
         if fails {
             let error = [ECONNABORTED, EMFILE, ENFILE, ENOBUFS, ENOMEM][lucky];
             if error == ECONNABORTED
@@ -250,6 +259,14 @@ impl Driver for SimDriver {
     fn drain_pipe(&mut self, pipe: &mut SimPipe, stream: &mut SimStream) -> io::Result<usize> {
         let count = self.write(stream, &pipe.bytes)?;
         pipe.bytes.drain(..count);
+        Ok(count)
+    }
+
+    fn read_pipe(&mut self, pipe: &mut SimPipe, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = buffer.len().min(pipe.bytes.len());
+        for (to, from) in buffer.iter_mut().zip(pipe.bytes.drain(..count)) {
+            *to = from;
+        }
         Ok(count)
     }
 
@@ -363,6 +380,13 @@ impl Driver for SimDriver {
             .get_mut(&stream.0)
             .and_then(|socket| socket.error.take());
         Ok(error.map(io::Error::from_raw_os_error))
+    }
+
+    fn unacked(&mut self, stream: &SimStream) -> io::Result<usize> {
+        let state = self.world.lock();
+        let peer = state.sockets.get(&stream.0).and_then(|near| near.peer);
+        let far = peer.and_then(|peer| state.sockets.get(&peer));
+        Ok(far.map_or(0, |far| far.arrived.len()))
     }
 
     fn close_stream(&mut self, stream: SimStream, abort: bool) {

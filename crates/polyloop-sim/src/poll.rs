@@ -81,7 +81,7 @@ impl State {
             return Ready::empty();
         };
         let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
-        socket.readiness(peer.is_some_and(|peer| peer.room() > 0))
+        socket.readiness(peer.is_some_and(|peer| peer.room() >= peer.edge_room))
     }
 
     /// What a poll would say about `id` now, if anything.

@@ -44,8 +44,68 @@ impl<F: Factory> Sim<F> {
         tuning: &Tuning,
         capacities: Capacities,
         when_full: WhenFull,
+        factory: impl FnMut(usize) -> F,
+        choice: impl FnMut(usize) -> Choice,
+    ) -> Self {
+        let gates = |_, listener| {
+            vec![Gate {
+                listener,
+                index: 0,
+                kind: GateKind::Service,
+            }]
+        };
+        Self::assemble(
+            world, loops, tuning, capacities, when_full, factory, choice, gates,
+        )
+    }
+
+    /// The same with an admin gate on the first loop, as the second listener of the server; also what its visitors connect to.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_admin(
+        world: &World,
+        loops: usize,
+        tuning: &Tuning,
+        capacities: Capacities,
+        factory: impl FnMut(usize) -> F,
+        connections_max: usize,
+    ) -> (Self, u32) {
+        let admin = world.listen();
+        let id = admin.id();
+        let mut admin = Some(admin);
+        let gates = |_, listener| {
+            let service = Gate {
+                listener,
+                index: 0,
+                kind: GateKind::Service,
+            };
+            let admin = admin.take().map(|listener| Gate {
+                listener,
+                index: 1,
+                kind: GateKind::Admin { connections_max },
+            });
+            std::iter::once(service).chain(admin).collect()
+        };
+        let stay = |_| Choice::Stay;
+        let wait = WhenFull::Wait;
+        let sim = Self::assemble(world, loops, tuning, capacities, wait, factory, stay, gates);
+        (sim, id)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a server, named once, behind two shorter ways to put them together"
+    )]
+    fn assemble(
+        world: &World,
+        loops: usize,
+        tuning: &Tuning,
+        capacities: Capacities,
+        when_full: WhenFull,
         mut factory: impl FnMut(usize) -> F,
         mut choice: impl FnMut(usize) -> Choice,
+        mut gates: impl FnMut(usize, SimListener) -> Vec<Gate<SimListener>>,
     ) -> Self {
         let drivers: Vec<_> = (0..loops).map(|_| world.driver()).collect();
         let first_poller = drivers.first().map_or(0, |driver| driver.poller);
@@ -58,11 +118,7 @@ impl<F: Factory> Sim<F> {
             .map(|(index, (driver, seat))| {
                 let listener: SimListener = world.listen();
                 listeners.push(listener.id());
-                let gates = vec![Gate {
-                    listener,
-                    index: 0,
-                    kind: GateKind::Service,
-                }];
+                let gates = gates(index, listener);
                 let spreading = Spreading {
                     choice: choice(index),
                     when_full,

@@ -20,6 +20,8 @@ pub(crate) struct Socket {
     pub(crate) arrived: VecDeque<u8>,
     /// How much may wait to be read: the window.
     pub(crate) window: usize,
+    /// How much of it must be free for the peer to be told so: a kernel waits for a third of a send buffer.
+    pub(crate) edge_room: usize,
     /// The peer's FIN is behind what has arrived.
     pub(crate) has_fin: bool,
     pub(crate) fin_sent: bool,
@@ -38,6 +40,7 @@ impl Socket {
             peer: None,
             arrived: VecDeque::new(),
             window,
+            edge_room: 1,
             has_fin: false,
             fin_sent: false,
             error: None,

@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     /// Descriptors that may be open at our end; the listeners do not count.
     pub(crate) descriptors_max: usize,
+    /// Accepts that fail with `EMFILE` although there is room.
+    pub(crate) refusals: usize,
     pub(crate) sockets: BTreeMap<u32, Socket>,
     pub(crate) listeners: BTreeMap<u32, Listener>,
     /// Listeners that answer nobody.
@@ -57,6 +59,7 @@ impl World {
             random: Random::new(seed),
             faults,
             descriptors_max: usize::MAX,
+            refusals: 0,
             sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
             silent: BTreeSet::new(),
@@ -133,6 +136,12 @@ impl World {
     /// Allows only so many open sockets at our end: `EMFILE` beyond.
     pub fn set_descriptors_max(&self, count: usize) {
         self.lock().descriptors_max = count;
+    }
+
+    /// Lets the next `count` accepts at which somebody waits fail for want of descriptors, whatever there is: somebody else held
+    /// them for that moment.
+    pub fn refuse_accepts(&self, count: usize) {
+        self.lock().refusals = count;
     }
 
     /// Turns all faults off, for the end of a run.
@@ -240,9 +249,11 @@ impl State {
         let count = max.min(socket.arrived.len());
         let bytes: Vec<u8> = socket.arrived.drain(..count).collect();
         let peer = socket.peer;
+        let has_edge = socket.room() >= socket.edge_room;
         if let Some(far) = peer.and_then(|peer| self.sockets.get_mut(&peer))
             && far.is_blocked
             && count > 0
+            && has_edge
         {
             far.is_blocked = false;
             self.tell_peer(id, Ready::WRITABLE);
@@ -285,6 +296,21 @@ impl State {
             far.peer = None;
             far.error = Some(ECONNRESET);
             far.arrived.clear();
+            let ready = far.readiness(false);
+            self.tell(peer, ready);
+        }
+    }
+
+    /// A reset from `id` to its peer that comes behind what was sent, and is noticed as such.
+    pub(crate) fn break_off(&mut self, id: u32) {
+        const ECONNRESET: i32 = 104;
+        let socket = self.sockets.get_mut(&id);
+        let Some(peer) = socket.and_then(|socket| socket.peer.take()) else {
+            return;
+        };
+        if let Some(far) = self.sockets.get_mut(&peer) {
+            far.peer = None;
+            far.error = Some(ECONNRESET);
             let ready = far.readiness(false);
             self.tell(peer, ready);
         }

@@ -1,8 +1,8 @@
 //! The operating system's side of polyloop: sockets, descriptors, cores, clocks and what `/proc` says about threads.
 //!
 //! One idea: everything that needs a system call the standard library does not offer lives here, behind types that
-//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to four modules with one
-//! call each ([`clock`], [`cpu_filter`], [`dial`], [`net`]); the rest goes through the safe wrappers of rustix.
+//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to five modules with one
+//! call each ([`clock`], [`cpu_filter`], [`dial`], [`net`], [`send_queue`]); the rest goes through the safe wrappers of rustix.
 //!
 //! Deliberately absent: decisions. Nothing here retries, waits, counts or chooses; an error is handed on as the kernel
 //! gave it. There is no poll object either; that is the driver's.
@@ -32,6 +32,7 @@ pub mod net;
 pub mod peer;
 pub mod pipe;
 pub mod port_owner;
+pub mod send_queue;
 pub mod signals;
 pub mod stream;
 pub mod threads;

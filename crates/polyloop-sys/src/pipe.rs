@@ -70,6 +70,16 @@ impl Pipe {
         self.held_bytes -= count.min(self.held_bytes);
         Ok(count)
     }
+
+    /// Takes bytes out by copying them, once, as many as fit into `buffer`, or as there are.
+    ///
+    /// # Errors
+    /// As read(2): `WouldBlock` when the pipe is empty.
+    pub fn read_into(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = rustix::io::read(&self.reader, buffer)?;
+        self.held_bytes -= count.min(self.held_bytes);
+        Ok(count)
+    }
 }
 
 #[cfg(test)]

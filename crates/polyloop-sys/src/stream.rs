@@ -24,6 +24,7 @@ use socket2::SockRef;
 
 use crate::dial::{Dial, Remote, Vigilance, bind_without_port};
 use crate::peer::PeerAddr;
+use crate::send_queue;
 
 /// A connected (or connecting) stream socket that closes when dropped.
 #[derive(Debug)]
@@ -95,6 +96,15 @@ impl Stream {
     /// None is known for an open socket; a pending error is the `Ok(Some(_))`.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         Ok(sockopt::socket_error(&self.0)?.err().map(io::Error::from))
+    }
+
+    /// Bytes written that the peer has not acknowledged; after a FIN, one more until that is acknowledged too. On a unix
+    /// socket it is memory that the peer has not freed by reading: comparable with itself, not a count of bytes.
+    ///
+    /// # Errors
+    /// None is known for a connected socket.
+    pub fn unacked_bytes(&self) -> io::Result<usize> {
+        send_queue::unacked_bytes(self.as_fd())
     }
 
     /// Begins to make the connection that `dial` describes. `Ok` means begun: the socket becomes writable when the outcome

@@ -47,9 +47,9 @@ pub enum CloseReason {
     HandlerAborted,
     /// The handler panicked; this session paid for it, no other.
     HandlerPanicked,
-    /// No byte moved for the idle timeout.
+    /// No byte moved for the idle timeout; and where output was on its way to a peer, none of it arrived in another one.
     IdleTimeout,
-    /// The session was ending, and the peer neither took the rest nor finished its own half in time.
+    /// The session was ending, and in a whole linger timeout the peer neither took any of the rest nor finished its own half.
     LingerTimeout,
     /// Closed to make room: `--when-full evict-idle`.
     Evicted,

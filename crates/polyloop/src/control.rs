@@ -7,6 +7,9 @@ use crate::dispatcher::Gate;
 pub(crate) enum Control<L> {
     /// Accept no more; close what is left at the deadline (loop time, nanoseconds).
     Drain { deadline_ns: u64 },
+    /// Every other loop has ended, or there is none: while the server drains, visitors are let in no longer than this one has
+    /// connections of its own.
+    DrainedElsewhere,
     /// Close everything now.
     Stop,
     /// Pass a signal on to every handler.

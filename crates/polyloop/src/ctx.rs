@@ -276,8 +276,10 @@ impl<H: Handler> Ctx<'_, H> {
         }
     }
 
-    /// Closes the back side with a reset, whatever its state; nothing about it is told any more. What was written to it and
-    /// not delivered is dropped. Another may be asked for at once.
+    /// Closes the back side with a reset, whatever its state; nothing about it is told any more, not even a failure that is
+    /// still to be told. What was written to it and not delivered is dropped. Another may be asked for at once. Bytes that
+    /// were spliced from it and still wait in a pipe for the front are lost, and the session with them: it ends with
+    /// [`CloseReason::HandlerAborted`](crate::CloseReason::HandlerAborted).
     pub fn disconnect(&mut self) {
         self.hub.disconnects = true;
         self.hub.connect = None;
@@ -292,7 +294,7 @@ impl<H: Handler> Ctx<'_, H> {
     pub fn connect(&mut self, to: impl Into<Dial>) -> bool {
         let is_free = self.back.is_none()
             && self.hub.connect.is_none()
-            && !self.state.flags.has(SessionFlags::OWED_FAILURE);
+            && (self.hub.disconnects || !self.state.flags.has(SessionFlags::OWED_FAILURE));
         if is_free {
             self.hub.connect = Some(to.into());
         }

@@ -24,6 +24,7 @@ mod close;
 mod ready;
 pub(crate) mod session;
 mod splice;
+mod tail;
 mod write;
 
 use crate::blocks::Blocks;
@@ -48,6 +49,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tail::Deliveries;
 
 pub use accept::{Choice, Gate, GateKind, Spreading};
 
@@ -74,6 +76,7 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     flush_list_done: Vec<Key>,
     /// Connections that could not even be started; told in the next turn.
     connect_failures: VecDeque<(Key, io::Error)>,
+    deliveries: Deliveries,
     acceptor: AcceptorOf<D, F>,
     post: Post<D, MessageOf<F>>,
     life: Life,
@@ -100,11 +103,12 @@ impl<D: Driver, F: Factory> fmt::Debug for Dispatcher<D, F> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Serving,
-    /// No new connections; what is left at the deadline is closed. `told` is the next slot whose session has not
-    /// been told yet.
+    /// No new connections but those of administrators; what is left at the deadline is closed. `told` is the next slot whose
+    /// session has not been told yet, `is_last` says that all other loops have ended.
     Draining {
         deadline_ns: u64,
         told: u32,
+        is_last: bool,
     },
     Ended(LoopEnd),
 }
@@ -178,6 +182,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             flush_list: Vec::with_capacity(tuning.inbox_max),
             flush_list_done: Vec::with_capacity(tuning.inbox_max),
             connect_failures: VecDeque::new(),
+            deliveries: Deliveries::default(),
             acceptor,
             post,
             life: Life::Serving,
@@ -210,16 +215,18 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     pub fn turn(&mut self) -> io::Result<Turn> {
         let slept = self.phase_poll()?;
         self.phase_control();
+        if let Life::Ended(end) = self.life {
+            // What came meanwhile is not for a loop that has closed everything.
+            self.end_turn(slept);
+            return Ok(Turn::Ended(end));
+        }
         self.phase_inbox();
         self.phase_timers();
         self.phase_ready();
         self.phase_accept();
         self.phase_flush();
         self.end_turn(slept);
-        Ok(match self.life {
-            Life::Ended(end) => Turn::Ended(end),
-            Life::Serving | Life::Draining { .. } => Turn::Next,
-        })
+        Ok(Turn::Next)
     }
 
     /// Connections that live on this loop.
@@ -263,9 +270,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// A loop that drains has sessions to tell of it, or none left and is to end.
     fn owes_drain_step(&self) -> bool {
         match self.life {
-            Life::Draining { told, .. } => {
-                told < self.sessions.index_end() || self.has_only_residents()
-            }
+            Life::Draining { told, .. } => told < self.sessions.index_end() || self.has_drained(),
             Life::Serving | Life::Ended(_) => false,
         }
     }
@@ -306,10 +311,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     fn poll_driver(&mut self, entered_ns: u64) -> io::Result<bool> {
-        let max = self.tuning.events_max;
         if self.has_leftovers() {
-            self.driver
-                .poll(Some(Duration::ZERO), max, &mut self.events)?;
+            self.poll_once(Some(Duration::ZERO))?;
             return Ok(false);
         }
         let wake_ns = self.next_deadline_ns();
@@ -318,8 +321,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
         let post = &self.post;
         if !post.bell().try_sleep(|| post.has_work()) {
-            self.driver
-                .poll(Some(Duration::ZERO), max, &mut self.events)?;
+            self.poll_once(Some(Duration::ZERO))?;
             return Ok(false);
         }
         let now_ns = if self.tuning.spin.is_zero() {
@@ -329,9 +331,20 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let timeout = wake_ns.map(|wake_ns| Duration::from_nanos(wake_ns.saturating_sub(now_ns)));
         self.board.numbers.polls_slept.add(1);
-        let polled = self.driver.poll(timeout, max, &mut self.events);
+        let polled = self.poll_once(timeout);
         self.post.bell().awake();
-        polled.map(|()| true)
+        polled
+    }
+
+    /// One wait of the driver. Returns whether it came to its end: one that a signal spoilt is no sleep, and the turn after it,
+    /// which computes anew how long to wait, no turn for nothing.
+    fn poll_once(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let max = self.tuning.events_max;
+        match self.driver.poll(timeout, max, &mut self.events) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Polls without sleeping for the spin time; whether something came.
@@ -341,11 +354,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             .unwrap_or(u64::MAX)
             .min(entered_ns.saturating_add(spin_ns));
         loop {
-            self.driver.poll(
-                Some(Duration::ZERO),
-                self.tuning.events_max,
-                &mut self.events,
-            )?;
+            self.poll_once(Some(Duration::ZERO))?;
             if !self.events.is_empty() || self.post.has_work() {
                 return Ok(true);
             }
@@ -410,6 +419,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if ready.has(Ready::READ_CLOSED) {
             leg.flags.set(LegFlags::FIN_HINT.with(LegFlags::READABLE));
         }
+        if ready.has(Ready::URGENT) {
+            leg.flags.set(
+                LegFlags::URGENT
+                    .with(LegFlags::FIN_HINT)
+                    .with(LegFlags::READABLE),
+            );
+        }
         if ready.has(Ready::ERROR.with(Ready::HUNG_UP)) {
             leg.flags.set(
                 LegFlags::TROUBLED
@@ -446,7 +462,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.obey(order);
         }
         match self.life {
-            Life::Draining { deadline_ns, told } => self.drain_step(deadline_ns, told),
+            Life::Draining {
+                deadline_ns, told, ..
+            } => self.drain_step(deadline_ns, told),
             Life::Serving | Life::Ended(_) => {}
         }
     }
@@ -456,11 +474,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             Control::Drain { deadline_ns } => {
                 if self.life == Life::Serving {
                     self.accept_last();
-                    self.acceptor.close_all(&mut self.driver);
+                    self.acceptor.close_services(&mut self.driver);
                     self.life = Life::Draining {
                         deadline_ns,
                         told: 0,
+                        is_last: false,
                     };
+                }
+            }
+            Control::DrainedElsewhere => {
+                if let Life::Draining { is_last, .. } = &mut self.life {
+                    *is_last = true;
                 }
             }
             Control::Stop => {
@@ -487,25 +511,39 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 self.tell_drain(key);
             }
         }
-        self.life = Life::Draining {
-            deadline_ns,
-            told: upto,
-        };
+        if let Life::Draining { told, .. } = &mut self.life {
+            *told = upto;
+        }
         self.progress |= upto > told;
-        if self.has_only_residents() && self.has_last_handed() {
+        if upto < end {
+            self.board.numbers.budget_control.add(1);
+        }
+        if self.has_drained() && self.has_last_handed() {
             // Taken in the next turn.
-        } else if self.has_only_residents() {
+        } else if self.has_drained() {
+            self.end_gates();
             self.close_all(crate::CloseReason::Stopped);
             self.life = Life::Ended(LoopEnd { cut: 0 });
         } else if self.hub.now_ns >= deadline_ns {
             self.progress = true;
+            self.end_gates();
             let cut = self.close_all(crate::CloseReason::DrainDeadline);
             self.life = Life::Ended(LoopEnd { cut });
         }
     }
 
-    fn has_only_residents(&self) -> bool {
-        self.sessions.len() as usize == self.residents
+    /// Whether nothing is left of the drain: no connection of the service here, and visitors, who do not hold it up, have no
+    /// other loop to ask about.
+    fn has_drained(&self) -> bool {
+        let Life::Draining { is_last, .. } = self.life else {
+            return false;
+        };
+        let is_let_go = is_last || !self.acceptor.has_gates();
+        is_let_go && self.sessions.len() as usize == self.residents + self.acceptor.admin_live
+    }
+
+    fn end_gates(&mut self) {
+        self.acceptor.close_all(&mut self.driver);
     }
 
     /// Whether sockets of other loops still wait for this one, which is about to end and takes no more of them.
@@ -537,7 +575,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             is_over_budget |= taken - before >= max;
         }
-        let told = self.tell_connect_failures();
+        let told = self.tell_connect_failures(max);
+        is_over_budget |= told >= max;
         self.progress |= taken + told > 0;
         if is_over_budget {
             self.board.numbers.budget_inbox.add(1);

@@ -33,6 +33,8 @@ impl Ready {
     pub const HUNG_UP: Self = Self(8);
     /// Hint: the socket has an error to be collected.
     pub const ERROR: Self = Self(16);
+    /// Hint: urgent data. Reads stop at its mark, so a short one does not mean that nothing is left.
+    pub const URGENT: Self = Self(32);
 
     /// Nothing.
     #[must_use]
@@ -105,7 +107,8 @@ pub trait Driver: Sized {
     /// Waits for events, at most `timeout` (`None`: without limit), and appends at most `events_max` of them.
     ///
     /// # Errors
-    /// Only what makes the loop useless; an interrupted wait is no error and no events.
+    /// `Interrupted`, with no events, when a signal ended the wait: the caller knows better how long to wait now. Anything
+    /// else only if it makes the loop useless.
     fn poll(
         &mut self,
         timeout: Option<Duration>,
@@ -176,6 +179,12 @@ pub trait Driver: Sized {
     fn drain_pipe(&mut self, pipe: &mut Self::Pipe, stream: &mut Self::Stream)
     -> io::Result<usize>;
 
+    /// Takes bytes out of the pipe by copying them; as many as fit into `buffer`, or as there are.
+    ///
+    /// # Errors
+    /// As read(2).
+    fn read_pipe(&mut self, pipe: &mut Self::Pipe, buffer: &mut [u8]) -> io::Result<usize>;
+
     /// Starts to report readiness of `stream`.
     ///
     /// # Errors
@@ -231,6 +240,12 @@ pub trait Driver: Sized {
     /// # Errors
     /// As getsockopt(2).
     fn take_error(&mut self, stream: &mut Self::Stream) -> io::Result<Option<io::Error>>;
+
+    /// Bytes written that the peer has not acknowledged. Asked at deadlines only.
+    ///
+    /// # Errors
+    /// As ioctl(2) with `SIOCOUTQ`.
+    fn unacked(&mut self, stream: &Self::Stream) -> io::Result<usize>;
 
     /// Closes a stream; `abort` sends a reset instead of FIN and drops what is unsent.
     fn close_stream(&mut self, stream: Self::Stream, abort: bool);

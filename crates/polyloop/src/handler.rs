@@ -30,8 +30,9 @@ pub enum Verdict {
     /// [`Ctx::this`]), which comes in the next turn.
     Yield,
     /// End in good order: no more callbacks but `on_close`; what was written is delivered, then FIN, then what the
-    /// peer still sends is read and dropped until its FIN. The peer gets every byte. Bounded by the linger timeout,
-    /// after which the session closes with [`CloseReason::LingerTimeout`].
+    /// peer still sends is read and dropped until its FIN. The peer gets every byte. Bounded by the linger timeout: when it
+    /// is over, and the peer has taken nothing of what it is owed meanwhile, the session closes with
+    /// [`CloseReason::LingerTimeout`].
     Drain,
     /// Close once what was written has been delivered to the kernel, without waiting for the peer's FIN. If the peer
     /// is still sending, the kernel answers with a reset, which may overtake the last bytes: prefer `Drain` unless

@@ -287,11 +287,13 @@ numbers! {
     turns_idle: "Turns that slept, woke and changed nothing.",
     handler_panics: "Panics of handlers; each closed one connection.",
     budget_poll: "Polls that returned as many events as allowed.",
+    budget_control: "Turns in which sessions that are to be told of a drain were left for the next.",
     budget_inbox: "Turns in which one kind of the inbox phase used up its budget.",
     budget_timers: "Turns in which the timers phase used up its budget.",
     budget_bytes: "Connections that used up their bytes of a turn.",
     budget_quota: "Turns in which the ready phase used up its time.",
     budget_accept: "Turns in which the accept phase used up its burst.",
+    budget_flush: "Flushes that used up their writes of a turn.",
     #[gauge] turn_ns_max: "The longest turn so far, in nanoseconds.",
     stalls: "Times the watchdog found the loop stuck.",
 }

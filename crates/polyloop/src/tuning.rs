@@ -32,14 +32,15 @@ pub struct Tuning {
     /// stop. 16 MiB.
     pub output_max_bytes: usize,
     /// Pipes that the loop may have open, two descriptors each, for handlers that splice
-    /// ([`Ctx::splice`](crate::Ctx::splice)). Only a session whose peer is slow holds one for longer than a call. 0: everything
-    /// is copied.
+    /// ([`Ctx::splice`](crate::Ctx::splice)). Only a session whose peer is slow holds one for longer than a call; all those
+    /// together hold three quarters at most. 0: everything is copied.
     pub pipes_max: usize,
     /// Whether [`Accepted::local`](crate::Accepted::local) is asked for: one system call for each connection.
     pub asks_local_addr: bool,
-    /// No byte moved for this long closes a session; `None` keeps it for ever.
+    /// No byte moved for this long closes a session; `None` keeps it for ever. A peer that is owed output is given another such
+    /// time, and one more whenever some of it has arrived in the last.
     pub idle_timeout: Option<Duration>,
-    /// How long a session that is ending waits for its peer to take the rest and to finish.
+    /// How long a session that is ending waits for its peer to finish, or to take some more of the rest.
     pub linger_timeout: Duration,
 }
 

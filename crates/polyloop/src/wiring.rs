@@ -243,6 +243,12 @@ impl<D: Driver, M: Send> Console<D, M> {
         }
     }
 
+    /// Tells a loop with gates for administrators that every other loop has ended. Until then it lets visitors in, although it
+    /// may have drained: who asks how the drain goes shall have an answer.
+    pub fn drained_elsewhere(&self, loop_index: usize) {
+        self.order(loop_index, Control::DrainedElsewhere);
+    }
+
     /// Tells all loops to close everything and end.
     pub fn stop(&self) {
         for loop_index in 0..self.controls.len() {
@@ -271,7 +277,7 @@ impl<D: Driver, M: Send> Console<D, M> {
     }
 
     fn order(&self, loop_index: usize, order: Control<D::Listener>) {
-        // Only a loop that has ended refuses: there is one drain and one stop, and one rescue and its end for each other
+        // Only a loop that has ended refuses: there is one drain with its end elsewhere, one stop, and one rescue and its end for each other
         // loop that gets stuck, and room for them beside SIGNALS_MAX signals.
         let _ = self.controls[loop_index].send(order);
     }

@@ -123,6 +123,14 @@ impl Driver for Prepared {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn read_pipe(&mut self, (): &mut (), _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn unacked(&mut self, _: &Self::Stream) -> io::Result<usize> {
+        Ok(0)
+    }
+
     fn drain_pipe(&mut self, (): &mut (), _: &mut Self::Stream) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }

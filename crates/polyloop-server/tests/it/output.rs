@@ -73,3 +73,34 @@ fn a_standard_error_that_nobody_reads_stops_no_loop() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
 }
+
+#[test]
+fn a_standard_output_that_nobody_reads_stops_neither_the_start_nor_the_end() {
+    // Goal: a full pipe in place of standard output holds up nobody who is waited for. Method: a pipe that is full before the
+    // server starts, and is never read; it serves, and SIGTERM ends it.
+    let _alone = alone();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    let non_blocking = flags | rustix::fs::OFlags::NONBLOCK;
+    rustix::fs::fcntl_setfl(&writer, non_blocking).unwrap();
+    while rustix::io::write(&writer, &[0; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags).unwrap();
+    let addr = free_addr();
+    let mut child = Command::new(BINARY)
+        .args(["echo", "--listen", &addr.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(writer))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it serves", || TcpStream::connect(addr).is_ok());
+    assert_echo(&mut connect(addr));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut status = None;
+    eventually("it ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(0));
+    drop(reader);
+}

@@ -413,3 +413,137 @@ fn a_pipe_that_holds_bytes_is_not_forgotten_by_a_reset() {
     assert_eq!(world.pipes(), 0);
     assert_at_rest(&mut front, &world);
 }
+
+/// Splices what its backend says, yields at each move, and gives the backend up when its client speaks.
+struct Yielder {
+    to: PeerAddr,
+}
+
+impl Handler for Yielder {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        assert!(cx.connect(self.to));
+        let _ = cx.write_to(Side::Back, b"go");
+        Verdict::Continue
+    }
+
+    fn on_connected(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        cx.splice(Side::Back, true);
+        Verdict::Continue
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        input.take_all();
+        if cx.side() == Side::Front {
+            cx.disconnect();
+        }
+        Verdict::Continue
+    }
+
+    fn on_spliced(&mut self, _: &mut Ctx<'_, Self>, _: usize) -> Verdict {
+        Verdict::Yield
+    }
+}
+
+#[test]
+fn to_yield_while_splicing_is_to_wait_for_more() {
+    // Goal: a session that yields with nothing left does not keep its loop awake. Method: a handler that yields after a move; the
+    // simulation fails a loop that turns without end.
+    let world = World::new(9);
+    let tuning = Tuning {
+        pipes_max: 1,
+        ..Tuning::default()
+    };
+    let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(back.listeners()[0]);
+    let mut front = server(&world, 1, &tuning, move |_| {
+        move |_: Accepted| Yielder { to }
+    });
+    let client = world.connect(front.listeners());
+    settle_both(&mut front, &mut back);
+    assert_eq!(client.receive(100), b"go");
+    assert_eq!(front.sum(|numbers| numbers.bytes_spliced.value()), 2);
+    drop(client);
+    settle_both(&mut front, &mut back);
+    assert_at_rest(&mut front, &world);
+    assert_at_rest(&mut back, &world);
+}
+
+#[test]
+fn a_backend_that_is_given_up_takes_no_spliced_bytes_with_it() {
+    // Goal: bytes that the handler was told of and the client never gets are the end of the session, with a reset. Method: a
+    // client that takes one byte of two; the other one waits in a pipe when the handler disconnects.
+    let world = World::new(10);
+    let tuning = Tuning {
+        pipes_max: 1,
+        ..Tuning::default()
+    };
+    let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(back.listeners()[0]);
+    let mut front = server(&world, 1, &tuning, move |_| {
+        move |_: Accepted| Yielder { to }
+    });
+    let client = world.connect(front.listeners());
+    client.set_window(1);
+    settle_both(&mut front, &mut back);
+    assert_eq!(front.sum(|numbers| numbers.pipes.value()), 1);
+    client.send(b"enough");
+    settle_both(&mut front, &mut back);
+    assert!(client.was_reset());
+    let aborted = CloseReason::HandlerAborted.index();
+    assert_eq!(front.console().boards()[0].closes[aborted].value(), 1);
+    assert_eq!(world.pipes(), 0);
+    drop(client);
+    settle_both(&mut front, &mut back);
+    assert_at_rest(&mut front, &world);
+    assert_at_rest(&mut back, &world);
+}
+
+#[test]
+fn clients_that_do_not_read_leave_pipes_to_those_that_do() {
+    // Goal: peers that are stuck hold three quarters of the pipes at most; what they do not take beyond that is copied, and those
+    // that keep up still splice. Method: ten clients that read nothing at four pipes, then one that reads.
+    let world = World::new(11);
+    let tuning = Tuning {
+        pipes_max: 4,
+        ..Tuning::default()
+    };
+    let mut back = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(back.listeners()[0]);
+    let mut front = server(&world, 1, &tuning, move |_| {
+        move |_: Accepted| Relay::splicing(to)
+    });
+    let stuck: Vec<Client> = (0..10).map(|_| world.connect(front.listeners())).collect();
+    settle_both(&mut front, &mut back);
+    let bytes = pattern(1000);
+    for client in &stuck {
+        client.set_window(10);
+        assert_eq!(client.send(&bytes), bytes.len());
+        settle_both(&mut front, &mut back);
+    }
+    assert_eq!(world.pipes(), 4);
+    assert!(front.sum(|numbers| numbers.pipes_refused.value()) > 0);
+    let spliced = front.sum(|numbers| numbers.bytes_spliced.value());
+    let quick = world.connect(front.listeners());
+    settle_both(&mut front, &mut back);
+    for _ in 0..10 {
+        assert_eq!(quick.send(&bytes), bytes.len());
+        settle_both(&mut front, &mut back);
+        assert!(quick.receive(usize::MAX) == bytes);
+    }
+    let more = front.sum(|numbers| numbers.bytes_spliced.value()) - spliced;
+    assert_eq!(more, 20 * bytes.len() as u64, "both ways, all of it");
+    for client in &stuck {
+        let mut got = Vec::new();
+        while got.len() < bytes.len() {
+            got.extend(client.receive(usize::MAX));
+            settle_both(&mut front, &mut back);
+        }
+        assert!(got == bytes);
+    }
+    drop((quick, stuck));
+    settle_both(&mut front, &mut back);
+    assert_at_rest(&mut front, &world);
+    assert_at_rest(&mut back, &world);
+}

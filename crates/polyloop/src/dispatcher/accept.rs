@@ -141,6 +141,18 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
         self.links.permits()
     }
 
+    /// Takes the loop off the lists of those who wait, once neither kind of gate waits for anything. A loop has one seat for
+    /// both kinds: were it cleared when one of them goes on, nobody would tell the other, which a full loop waits for without
+    /// a timer. What the seat says too much costs one look.
+    fn stop_waiting_if_open(&self) {
+        let waits = |admission: &Admission| {
+            matches!(admission.state(), State::Full | State::Starved { .. })
+        };
+        if !waits(&self.admission) && !waits(&self.admin_admission) {
+            self.permits().stop_waiting(self.own);
+        }
+    }
+
     /// Gives the permit of a connection back; the descriptor has been closed before.
     pub(super) fn release_permit(&self) {
         self.permits().release(1);
@@ -214,6 +226,25 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
                 slot.is_ready = false;
             }
         }
+    }
+
+    /// Closes the gates of the service for good, and those of other loops, which nobody gives back any more. Those of
+    /// administrators stay, in their places: their tokens name these.
+    pub(super) fn close_services(&mut self, driver: &mut D) {
+        let _ = self.admission.handle_drain();
+        self.stop_waiting_if_open();
+        let own = self.own;
+        for slot in &mut self.slots {
+            let ends = |slot: &mut Slot<_>| slot.gate.kind == GateKind::Service || slot.of != own;
+            if let Some(closed) = slot.take_if(ends) {
+                driver.close_listener(closed.gate.listener);
+            }
+        }
+    }
+
+    /// Whether there is a gate left.
+    pub(super) fn has_gates(&self) -> bool {
+        self.slots.iter().any(Option::is_some)
     }
 
     /// Closes all gates for good.
@@ -356,12 +387,12 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Takes one connection from a gate; its permit, where it needs one, is held.
     fn accept_with_permit(&mut self, at: usize) -> Attempt {
-        let Some(slot) = self.acceptor.slots[at].as_mut() else {
+        let Some(slot) = self.acceptor.slots[at].as_ref() else {
             return Attempt::Drained;
         };
         let (kind, index) = (slot.gate.kind, slot.gate.index);
         let is_rescued = slot.of != self.hub.index;
-        match self.driver.accept(&mut slot.gate.listener) {
+        match self.take_connection(at) {
             Ok((stream, peer)) => {
                 self.progress = true;
                 self.board.numbers.accepted.add(1);
@@ -382,6 +413,27 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     self.acceptor.permits().put_back(1);
                 }
                 self.accept_failed(at, error)
+            }
+        }
+    }
+
+    /// Accepts. Where the system refuses, the loop first asks to be told of the next close and then tries once more: what was
+    /// released between the refusal and that is seen here, or told.
+    fn take_connection(&mut self, at: usize) -> io::Result<(D::Stream, PeerAddr)> {
+        let Some(slot) = self.acceptor.slots[at].as_mut() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let listener = &mut slot.gate.listener;
+        let error = match self.driver.accept(listener) {
+            Err(error) if is_exhausted(&error) => error,
+            taken => return taken,
+        };
+        self.acceptor.links.permits().wait_any(self.hub.index);
+        match self.driver.accept(listener) {
+            Err(again) if is_exhausted(&again) => Err(error),
+            taken => {
+                self.acceptor.stop_waiting_if_open();
+                taken
             }
         }
     }
@@ -478,7 +530,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 self.acceptor.pause_all(&mut self.driver, kind);
             }
             Decision::Resume => {
-                self.acceptor.permits().stop_waiting(self.hub.index);
+                self.acceptor.stop_waiting_if_open();
                 if let Err(error) = self.acceptor.resume_all(&mut self.driver) {
                     // The poll itself lacks memory: that is starvation as well.
                     self.starve(kind, &error);
@@ -529,11 +581,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// knows where it stands. The accept comes first, since nobody is to be evicted when nobody waits.
     fn accept_on_reserve(&mut self, at: usize) -> Attempt {
         let evicts = self.acceptor.spreading.when_full == WhenFull::EvictIdle;
-        let Some(slot) = self.acceptor.slots[at].as_mut() else {
+        let Some(slot) = self.acceptor.slots[at].as_ref() else {
             return Attempt::Drained;
         };
         let index = slot.gate.index;
-        match self.driver.accept(&mut slot.gate.listener) {
+        match self.take_connection(at) {
             Ok((stream, peer)) => {
                 self.progress = true;
                 if evicts && self.evict_idle() && self.acceptor.permits().try_acquire(1) {
@@ -592,6 +644,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.acceptor.admin_live -= 1;
         }
     }
+}
+
+/// Whether an accept failed because something ran out.
+fn is_exhausted(error: &io::Error) -> bool {
+    accept_action(error.raw_os_error().unwrap_or(0)) == AcceptAction::Pause
 }
 
 /// Admin gates, where their bound does not matter.

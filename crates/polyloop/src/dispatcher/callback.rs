@@ -65,6 +65,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if self.hub.disconnects {
             self.hub.disconnects = false;
             self.drop_back(key, true);
+            self.forget_connect_failure(key);
         }
         if let Some(dial) = self.hub.connect.take() {
             self.start_connect(key, &dial);
@@ -149,7 +150,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let state = &mut session.state;
         state.deadline = None;
         if state.flags.has(SessionFlags::ENDING) {
-            self.close(key, CloseReason::LingerTimeout);
+            self.cut_or_wait(key, CloseReason::LingerTimeout);
             return;
         }
         // Lazy: whoever moves bytes only stores the time; here is where it is looked at.
@@ -159,8 +160,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             return;
         }
         if idle_ms > state.idle_ms {
-            self.close(key, CloseReason::IdleTimeout);
+            self.cut_or_wait(key, CloseReason::IdleTimeout);
         } else {
+            // What was delivered before bytes moved again says nothing about the next silence.
+            self.deliveries.forget(key);
             let tick = now_ms + 1 + u64::from(state.idle_ms - idle_ms);
             state.deadline = self.hub.wheel.arm(tick, key).ok();
         }
@@ -267,9 +270,20 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Tells the handlers whose connections could not be made; bounded by the number of sessions.
-    pub(super) fn tell_connect_failures(&mut self) -> usize {
-        let told = self.connect_failures.len();
+    /// Forgets a failure that was not told yet: the handler has given that connection up.
+    fn forget_connect_failure(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && session.state.flags.has(SessionFlags::OWED_FAILURE)
+        {
+            session.state.flags.clear(SessionFlags::OWED_FAILURE);
+            // All of the queue for one entry; but nearly nobody gives up in the one turn between a failure and its news.
+            self.connect_failures.retain(|(owed, _)| *owed != key);
+        }
+    }
+
+    /// Tells handlers that their connections could not be made, at most `max` of them; returns how many.
+    pub(super) fn tell_connect_failures(&mut self, max: usize) -> usize {
+        let told = self.connect_failures.len().min(max);
         for _ in 0..told {
             let Some((key, error)) = self.connect_failures.pop_front() else {
                 break;

@@ -1,7 +1,7 @@
 //! Opening and ending sessions: every way in and out of the slots is here.
 
 use super::session::{Back, Leg, LegFlags, NO_TIMERS, Session, SessionFlags, SessionState};
-use super::{Dispatcher, Key};
+use super::{Dispatcher, Key, Life};
 use crate::close::CloseReason;
 use crate::driver::{Driver, Interest};
 use crate::guard::guarded;
@@ -49,10 +49,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.board.numbers.handler_panics.add(1);
             return self.turn_away(Some(stream), CloseReason::HandlerPanicked);
         };
-        let flags = if is_admin {
-            SessionFlags::ADMIN
-        } else {
-            SessionFlags::default()
+        let flags = match self.life {
+            // Who comes while the server drains comes to see that, and need not be told.
+            Life::Draining { .. } if is_admin => SessionFlags::ADMIN.with(SessionFlags::TOLD_DRAIN),
+            _ if is_admin => SessionFlags::ADMIN,
+            _ => SessionFlags::default(),
         };
         let session = self.new_session(Some(stream), peer, handler, class, flags);
         let key = match self.sessions.insert(session) {
@@ -174,12 +175,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// A connection that did not become a session.
+    /// A connection that did not become a session. It counts as one that opened and closed, so that the two counts, one
+    /// less the other, say what is open.
     fn turn_away(&mut self, stream: Option<D::Stream>, reason: CloseReason) -> bool {
         if let Some(stream) = stream {
             // A reset: a FIN would pass for an empty answer.
             self.driver.close_stream(stream, true);
         }
+        self.board.numbers.opened.add(1);
         self.board.closes[reason.index()].add(1);
         false
     }
@@ -217,6 +220,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
         }
         self.finish_legs(key);
+        self.note_deliveries(key);
         if let Some(session) = self.sessions.get_mut(key) {
             self.hub.arm_deadline(key, &mut session.state);
             self.queue_if_due(key);
@@ -272,15 +276,24 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.hub.blocks.drop_chain(&mut back.leg.output);
         self.hub.blocks.drop_chain(&mut back.leg.kept);
         self.driver.close_stream(back.stream, aborts);
+        let for_front = back.pipes[Side::Front.index()].as_deref();
+        let loses_input = for_front.is_some_and(|pipe| D::pipe_len(pipe) > 0);
         for pipe in back.pipes.into_iter().flatten() {
-            self.pipes.drop_pipe(pipe);
+            self.pipes.drop_held(pipe);
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.state.front.flags.clear(LegFlags::PIPED);
+        }
+        if loses_input {
+            // The handler was told of these bytes, and the front will never get them: what follows would not join on.
+            self.close(key, CloseReason::HandlerAborted);
+            return;
         }
         // The front was held by the output that is gone; from now on its own is what holds it.
         let high = self.tuning.output_high_bytes;
         if let Some(session) = self.sessions.get_mut(key)
             && self.hub.blocks.len(session.state.front.output) < high
         {
-            session.state.front.flags.clear(LegFlags::PIPED);
             session.state.front.go_on(LegFlags::HELD);
             self.queue_if_due(key);
         }
@@ -296,6 +309,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
+        self.deliveries.forget(key);
         let Session {
             mut state,
             stream,
@@ -307,6 +321,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.hub.cancel_all(&mut state);
         let has_peer = back.is_some();
         let is_resident = stream.is_none();
+        let has_front = stream.is_some();
         let unsent = |leg: &Leg| self.hub.blocks.len(leg.output);
         let end = End {
             reason,
@@ -327,9 +342,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 stream,
                 pipes,
             } = *back;
-            self.close_leg(&mut leg, stream, true, reason);
+            self.close_leg(&mut leg, stream, has_front, reason);
             for pipe in pipes.into_iter().flatten() {
-                self.pipes.drop_pipe(pipe);
+                self.pipes.drop_held(pipe);
             }
         }
         self.progress = true;
@@ -423,7 +438,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 /// Whether the peer of this socket must be told with a reset that what it got is not everything.
 ///
 /// A FIN says "that was all". It would be a lie where output is dropped, where the handler did not get to its end, and
-/// where the other socket of the session broke, unless this one has been sent its FIN before: then what it got was whole.
+/// where the session joined two sockets and was cut, by us or because the other one broke: nobody here knows whether the
+/// other peer had more to say. It is none where this socket has been sent its FIN before: then what it got was whole.
 fn is_cut_short(leg: &Leg, has_peer: bool, reason: CloseReason) -> bool {
     if reason == CloseReason::HandlerAborted || leg.has_output() {
         return true;
@@ -432,6 +448,10 @@ fn is_cut_short(leg: &Leg, has_peer: bool, reason: CloseReason) -> bool {
         CloseReason::HandlerPanicked | CloseReason::OutputOverflow => true,
         CloseReason::PeerReset
         | CloseReason::PeerVanished
+        | CloseReason::Evicted
+        | CloseReason::InputOverflow
+        | CloseReason::DrainDeadline
+        | CloseReason::Stopped
         | CloseReason::NotRegistered(_)
         | CloseReason::Os(_) => has_peer,
         _ => false,

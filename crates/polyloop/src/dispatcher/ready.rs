@@ -119,10 +119,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some((leg, stream)) = session.socket_mut(side) else {
             return false;
         };
-        leg.flags.clear(LegFlags::TROUBLED);
         if leg.is_readable() {
+            // The trouble stays noted: if the handler stops reading before the read that would tell, it is asked after all.
             return true;
         }
+        leg.flags.clear(LegFlags::TROUBLED);
         match self.driver.take_error(stream) {
             Ok(None) => true,
             Ok(Some(error)) | Err(error) => {
@@ -202,7 +203,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             Ok(count) => count,
             Err(error) => return self.read_failed(key, side, kept, &error, pass),
         };
-        // A short read has drained the socket, unless the peer has closed: then there is an end to be read.
+        // A short read has drained the socket, unless the peer has closed: then there is an end to be read. A read also stops
+        // short where urgent data was sent, whatever is behind it; the poll hints at that in the same way.
         let is_short = count < asked;
         let is_drained = is_short && !leg.flags.has(LegFlags::FIN_HINT);
         if is_drained {
@@ -310,13 +312,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// The peer's FIN. What the handler had left of the input before it (`kept` bytes) stays left.
-    pub(super) fn end_of_input(
-        &mut self,
-        key: Key,
-        side: Side,
-        kept: usize,
-        pass: &mut Pass,
-    ) -> Step {
+    fn end_of_input(&mut self, key: Key, side: Side, kept: usize, pass: &mut Pass) -> Step {
         self.progress = true;
         let owed = self.sessions.get(key).and_then(|session| session.leg(side));
         if kept > 0 && owed.is_some_and(|leg| leg.flags.has(LegFlags::AGAIN)) {
@@ -374,7 +370,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             }
             IoAction::Done => {
                 if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
-                    leg.flags.clear(LegFlags::READABLE.with(LegFlags::FIN_HINT));
+                    let over = LegFlags::READABLE.with(LegFlags::FIN_HINT);
+                    leg.flags.clear(over.with(LegFlags::URGENT));
                 }
                 Step::Enough
             }

@@ -12,10 +12,10 @@ use polyloop_sys::peer::PeerAddr;
 
 /// A set of bits with names; the same few operations for sockets and sessions.
 macro_rules! flags {
-    ($(#[$doc:meta])* $set:ident: $($(#[$flag_doc:meta])* $flag:ident = $bit:expr,)*) => {
+    ($(#[$doc:meta])* $set:ident($bits:ty): $($(#[$flag_doc:meta])* $flag:ident = $bit:expr,)*) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-        pub(crate) struct $set(u16);
+        pub(crate) struct $set($bits);
 
         impl $set {
             $($(#[$flag_doc])* pub(crate) const $flag: Self = Self(1 << $bit);)*
@@ -47,7 +47,7 @@ macro_rules! flags {
 flags! {
     /// What is known and wanted of one socket. The first three are the edge-triggered truth: told once by the
     /// kernel, kept here until a call proves them over.
-    LegFlags:
+    LegFlags(u32):
     /// An edge said that there is something to read, and no read has proved otherwise since.
     READABLE = 0,
     /// The poll hinted at the peer's FIN: a short read does not mean drained, read on to the end.
@@ -81,11 +81,14 @@ flags! {
     SPLICING = 14,
     /// Output of this side lies in a pipe that the session holds; it goes before what is kept.
     PIPED = 15,
+    /// The poll told of urgent data, and no read has found the end since: the kernel's reads stop at the mark, and splicing
+    /// does not get past it.
+    URGENT = 16,
 }
 
 flags! {
     /// Where a session stands.
-    SessionFlags:
+    SessionFlags(u16):
     /// It is in the run queue.
     QUEUED = 0,
     /// It is in the list of the flush phase.
@@ -158,6 +161,7 @@ impl Leg {
     #[inline]
     pub(crate) const fn is_owed_input(&self) -> bool {
         self.flags.has(LegFlags::AGAIN)
+            && !self.kept.is_empty()
             && !self
                 .flags
                 .has(LegFlags::PAUSED.with(LegFlags::HELD).with(LegFlags::FIN_IN))

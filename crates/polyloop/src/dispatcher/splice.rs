@@ -7,13 +7,15 @@
 //! ```
 //!
 //! The one idea: a pipe belongs to the loop like its read buffer does; only a session whose peer is slow holds one. Where no
-//! pipe can be had the bytes are copied as usual, so that splicing never fails, it only does not help.
+//! pipe can be had the bytes are copied as usual, so that splicing never fails, it only does not help. Sessions that hold one
+//! leave a quarter of them to those whose peers keep up: beyond that, what a peer does not take is copied out of its pipe.
 //!
 //! Order: bytes in a pipe come before the kept output of the same leg, which is empty whenever a pipe is filled, and after
 //! nothing. Deliberately absent: when to splice; the handler knows its traffic.
 
 use super::session::{LegFlags, SessionFlags};
 use super::{Dispatcher, Key};
+use crate::close::CloseReason;
 use crate::driver::Driver;
 use crate::handler::{Factory, Handler};
 use crate::telemetry::Callback;
@@ -37,6 +39,8 @@ pub(crate) struct Pipes<P> {
     free: Vec<Box<P>>,
     open: usize,
     open_max: usize,
+    /// Of those open, held by sessions that wait for their peers.
+    held: usize,
 }
 
 impl<P> Pipes<P> {
@@ -45,6 +49,7 @@ impl<P> Pipes<P> {
             free: Vec::new(),
             open: 0,
             open_max,
+            held: 0,
         }
     }
 
@@ -74,11 +79,41 @@ impl<P> Pipes<P> {
         }
     }
 
+    /// Whether one more session may keep a pipe while it waits for its peer. Those that wait may have three quarters: were
+    /// they to have all, a few peers that do not read would end splicing for everybody.
+    const fn may_hold(&self) -> bool {
+        let most = self.open_max * 3 / 4;
+        self.held < most || self.held == 0
+    }
+
+    /// Takes back a pipe that a session has held and that is empty now.
+    fn put_held(&mut self, pipe: Box<P>) {
+        self.held -= 1;
+        self.put(pipe);
+    }
+
+    /// Closes a pipe that a session has held, with whatever is in it.
+    pub(super) fn drop_held(&mut self, pipe: Box<P>) {
+        self.held -= 1;
+        self.drop_pipe(pipe);
+    }
+
     /// Closes a pipe, with whatever is in it.
-    pub(super) fn drop_pipe(&mut self, pipe: Box<P>) {
+    fn drop_pipe(&mut self, pipe: Box<P>) {
         self.open -= 1;
         drop(pipe);
     }
+}
+
+/// What a move through a pipe came to.
+enum Moved {
+    /// So many bytes were taken in, and passed on.
+    Bytes(usize),
+    /// There is no more to do now.
+    Nothing,
+    /// The kernel says that this was all. It says so too at the mark of urgent data, with bytes behind it: only a read that finds
+    /// nothing is the end.
+    End,
 }
 
 /// How draining a pipe ended.
@@ -98,9 +133,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(session) = self.sessions.get(key) else {
             return false;
         };
-        let wants = session
-            .leg(side)
-            .is_some_and(|leg| leg.flags.has(LegFlags::SPLICING) && leg.kept.is_empty());
+        let wants = session.leg(side).is_some_and(|leg| {
+            let is_asked = leg.flags.has(LegFlags::SPLICING);
+            is_asked && !leg.flags.has(LegFlags::URGENT) && leg.kept.is_empty()
+        });
         let waits = LegFlags::CONNECTING.with(LegFlags::PIPED);
         wants
             && !session.state.flags.has(SessionFlags::ENDING)
@@ -110,7 +146,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// Splices from one side to the other until nothing comes, nothing goes, the handler stops it, or the turn's share is
-    /// used up. Returns `false` when there is no pipe: then the bytes have to be copied.
+    /// used up. Returns `false` when there is no pipe, or splicing finds an end that has to be confirmed: then what there is has
+    /// to be read as usual.
     pub(super) fn splice_leg(&mut self, key: Key, side: Side) -> bool {
         let mut moved = 0;
         while moved < SPLICE_BYTES_MAX && self.is_readable(key, side) && self.can_splice(key, side)
@@ -120,8 +157,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 return false;
             };
             match self.fill_and_drain(key, side, pipe) {
-                Some(count) => moved += count,
-                None => break,
+                Moved::Bytes(count) => moved += count,
+                Moved::Nothing => break,
+                Moved::End => return false,
             }
         }
         if moved >= SPLICE_BYTES_MAX {
@@ -135,50 +173,91 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         leg.is_some_and(|leg| leg.is_readable())
     }
 
-    /// One move through an empty pipe. Returns how much was taken in, or `None` when there is no more to do now.
+    /// One move through an empty pipe.
     ///
     /// The handler is told of whatever was taken in, also where the sink was full or broken, and before the FIN behind it is
     /// looked at: it counts what the peer has sent, as it does where bytes are copied.
-    fn fill_and_drain(&mut self, key: Key, side: Side, mut pipe: Box<D::Pipe>) -> Option<usize> {
+    fn fill_and_drain(&mut self, key: Key, side: Side, mut pipe: Box<D::Pipe>) -> Moved {
         let now_ms = self.hub.now_ms() as u32;
-        let (_, stream) = self.sessions.get_mut(key)?.socket_mut(side)?;
-        let filled = self.driver.fill_pipe(&mut pipe, stream, SPLICE_BYTES_MAX);
+        // What may have to be copied out of the pipe is no more than what would be read by copying.
+        let max = if self.pipes.may_hold() {
+            SPLICE_BYTES_MAX
+        } else {
+            self.tuning.output_high_bytes.min(SPLICE_BYTES_MAX)
+        };
+        let session = self.sessions.get_mut(key);
+        let Some((_, stream)) = session.and_then(|session| session.socket_mut(side)) else {
+            self.pipes.put(pipe);
+            return Moved::Nothing;
+        };
+        let filled = self.driver.fill_pipe(&mut pipe, stream, max);
         self.board.numbers.reads.add(1);
         let count = match filled {
             Ok(0) => {
                 self.pipes.put(pipe);
-                self.end_of_spliced(key, side);
-                return None;
+                return Moved::End;
             }
             Ok(count) => count,
             Err(error) => {
                 self.pipes.put(pipe);
                 self.fill_failed(key, side, &error);
-                return None;
+                return Moved::Nothing;
             }
         };
         self.progress = true;
         self.board.numbers.bytes_in.add(count as u64);
         self.board.numbers.bytes_spliced.add(count as u64);
-        let session = self.sessions.get_mut(key)?;
-        session.state.bytes_in += count as u64;
-        session.state.active_ms = now_ms;
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.state.bytes_in += count as u64;
+            session.state.active_ms = now_ms;
+        }
         let drained = self.drain_pipe(key, side.other(), &mut pipe);
         match drained {
             Drained::Empty => self.pipes.put(pipe),
-            Drained::Blocked => self.keep_pipe(key, side, pipe),
+            Drained::Blocked if self.pipes.may_hold() => self.keep_pipe(key, side, pipe),
+            Drained::Blocked => self.empty_pipe(key, side.other(), pipe),
             Drained::Broken(_) => self.pipes.drop_pipe(pipe),
         }
         self.call(key, side, Callback::Data, |handler, cx| {
             handler.on_spliced(cx, count)
         });
         match drained {
-            Drained::Empty => Some(count),
-            Drained::Blocked => None,
+            Drained::Empty => Moved::Bytes(count),
+            Drained::Blocked => Moved::Nothing,
             Drained::Broken(error) => {
                 self.break_sink(key, side.other(), error);
-                None
+                Moved::Nothing
             }
+        }
+    }
+
+    /// Copies what is left in a pipe to the kept output of a side that does not take it, since enough pipes are held already.
+    fn empty_pipe(&mut self, key: Key, to: Side, mut pipe: Box<D::Pipe>) {
+        self.board.numbers.pipes_refused.add(1);
+        self.block(key, to);
+        while D::pipe_len(&pipe) > 0 {
+            // The pipe has bytes, so "would block" cannot be; whatever else goes wrong, the rest is lost with the session.
+            let read = self.driver.read_pipe(&mut pipe, &mut self.read_buffer);
+            match read {
+                Ok(count) if count > 0 => {
+                    let bytes = &self.read_buffer[..count];
+                    if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(to)) {
+                        self.hub.blocks.append(&mut leg.output, bytes);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    self.pipes.drop_pipe(pipe);
+                    self.close(key, CloseReason::OutputOverflow);
+                    return;
+                }
+            }
+        }
+        self.pipes.put(pipe);
+        let leg = self.sessions.get(key).and_then(|session| session.leg(to));
+        let kept = leg.map_or(0, |leg| self.hub.blocks.len(leg.output));
+        if kept >= self.tuning.output_high_bytes {
+            self.hold_feeder(key, to);
         }
     }
 
@@ -229,6 +308,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             && let Some(back) = session.back.as_mut()
         {
             back.pipes[to.index()] = Some(pipe);
+            self.pipes.held += 1;
             if let Some(leg) = session.leg_mut(to) {
                 leg.flags.set(LegFlags::PIPED.with(LegFlags::WAS_FULL));
             }
@@ -259,14 +339,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
         match self.drain_pipe(key, side, &mut pipe) {
             Drained::Empty => {
-                self.pipes.put(pipe);
+                self.pipes.put_held(pipe);
                 if let Some(leg) = self.sessions.get_mut(key).and_then(|s| s.leg_mut(side)) {
                     leg.flags.clear(LegFlags::PIPED);
                 }
                 true
             }
             Drained::Broken(error) => {
-                self.pipes.drop_pipe(pipe);
+                self.pipes.drop_held(pipe);
                 self.break_sink(key, side, error);
                 false
             }
@@ -284,10 +364,5 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let mut pass = super::ready::Pass::empty();
         // The pipe was empty, so "would block" is about the socket.
         let _ = self.read_failed(key, side, 0, error, &mut pass);
-    }
-
-    fn end_of_spliced(&mut self, key: Key, side: Side) {
-        let mut pass = super::ready::Pass::empty();
-        let _ = self.end_of_input(key, side, 0, &mut pass);
     }
 }

@@ -159,7 +159,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// Output over the watermark: whoever feeds it is no longer read.
-    fn hold_feeder(&mut self, key: Key, side: Side) {
+    pub(super) fn hold_feeder(&mut self, key: Key, side: Side) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -280,6 +280,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if left == 0 {
             self.finish_legs(key);
         } else if !is_blocked {
+            self.board.numbers.budget_flush.add(1);
             self.list_flush(key);
         }
         self.queue_if_due(key);

@@ -52,28 +52,6 @@ impl MioDriver {
     }
 }
 
-impl MioDriver {
-    /// Polls; a wait that a signal interrupts goes on for the rest of its time, so that no turn begins for nothing.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let Err(mut error) = self.poll.poll(&mut self.events, timeout) else {
-            return Ok(());
-        };
-        let deadline_ns = timeout.map(|timeout| {
-            monotonic_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
-        });
-        while error.kind() == io::ErrorKind::Interrupted {
-            let left = deadline_ns.map(|deadline_ns| {
-                Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()))
-            });
-            match self.poll.poll(&mut self.events, left) {
-                Ok(()) => return Ok(()),
-                Err(again) => error = again,
-            }
-        }
-        Err(error)
-    }
-}
-
 impl Driver for MioDriver {
     type Stream = Stream;
     type Listener = Listener;
@@ -92,7 +70,7 @@ impl Driver for MioDriver {
         if self.events.capacity() != events_max {
             self.events = mio::Events::with_capacity(events_max);
         }
-        self.wait(timeout)?;
+        self.poll.poll(&mut self.events, timeout)?;
         events.extend(self.events.iter().map(|event| Event {
             token: Token::from_bits(event.token().0 as u64),
             ready: ready_of(event),
@@ -156,6 +134,10 @@ impl Driver for MioDriver {
         pipe.drain_to(stream, false)
     }
 
+    fn read_pipe(&mut self, pipe: &mut Pipe, buffer: &mut [u8]) -> io::Result<usize> {
+        pipe.read_into(buffer)
+    }
+
     fn register(
         &mut self,
         stream: &mut Stream,
@@ -206,6 +188,10 @@ impl Driver for MioDriver {
         stream.take_error()
     }
 
+    fn unacked(&mut self, stream: &Stream) -> io::Result<usize> {
+        stream.unacked_bytes()
+    }
+
     fn close_stream(&mut self, stream: Stream, abort: bool) {
         // No deregistration: nothing else holds this socket, so closing takes it out of the poll, one call less.
         if abort {
@@ -221,10 +207,13 @@ const fn mio_token(token: Token) -> mio::Token {
     mio::Token(token.to_bits() as usize)
 }
 
+/// Urgent data comes with an edge that says "readable" anyway; asked for, it also says why.
+const READS: mio::Interest = mio::Interest::READABLE.add(mio::Interest::PRIORITY);
+
 const fn mio_interest(interest: Interest) -> mio::Interest {
     match interest {
-        Interest::Read => mio::Interest::READABLE,
-        Interest::ReadWrite => mio::Interest::READABLE.add(mio::Interest::WRITABLE),
+        Interest::Read => READS,
+        Interest::ReadWrite => READS.add(mio::Interest::WRITABLE),
     }
 }
 
@@ -239,6 +228,7 @@ fn ready_of(event: &mio::event::Event) -> Ready {
             Ready::HUNG_UP,
         ))
         .with(flag(event.is_error(), Ready::ERROR))
+        .with(flag(event.is_priority(), Ready::URGENT))
 }
 
 // Tokens are 64 bits; a platform with narrower pointers would cut them.

@@ -56,6 +56,23 @@ pub(super) enum LoopExit {
     Panicked(String),
 }
 
+impl LoopExit {
+    /// What it says where a loop was to begin to serve.
+    fn into_error(self) -> io::Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::Panicked(text) => io::Error::other(text),
+            Self::Ended(_) => io::Error::other("it ended at once"),
+        }
+    }
+}
+
+/// Loops in words.
+fn names_of(loops: &[usize]) -> String {
+    let names: Vec<_> = loops.iter().map(|index| format!("loop {index}")).collect();
+    names.join(", ")
+}
+
 /// Who ended the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy {
@@ -99,6 +116,8 @@ pub(super) struct Started<M> {
     drain: Duration,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
     ending: Option<Ending>,
+    /// When the next line about a drain that goes on is due.
+    next_progress: Option<Instant>,
     cut: usize,
     loops_failed: Vec<String>,
     /// Removed when everything else is gone.
@@ -123,8 +142,10 @@ impl Drop for SocketFiles {
 struct Ending {
     by: EndedBy,
     since: Instant,
+    /// When what is left is closed; `None` is never.
+    deadline: Option<Instant>,
     /// When a loop that has not ended is given up.
-    give_up_at: Instant,
+    give_up_at: Option<Instant>,
 }
 
 const SIGNALS: Token = Token(0);
@@ -132,6 +153,9 @@ const WAKE: Token = Token(1);
 
 /// How long a loop that was told to end is waited for: one that is stuck in a handler must not keep the process.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often a drain that goes on is told of.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the start waits for all loops; they only make their factories.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -175,6 +199,7 @@ impl<M: Send + 'static> Started<M> {
             drain: settings.drain,
             watchdog: None,
             ending: None,
+            next_progress: None,
             cut: 0,
             loops_failed: Vec::new(),
             _files: files,
@@ -200,22 +225,23 @@ impl<M: Send + 'static> Started<M> {
     pub(super) fn wait_until_serving(mut self) -> Result<Self, StartError> {
         let deadline = Instant::now() + START_TIMEOUT;
         while self.clocks.iter().any(Option::is_none) {
-            let failed = match self.commands.1.recv_deadline(deadline) {
+            let (loops, source) = match self.commands.1.recv_deadline(deadline) {
                 Ok(Command::LoopServes { index, clock }) => {
                     self.clocks[index] = Some(clock);
                     continue;
                 }
-                Ok(Command::LoopExited { index, exit }) => (index, exit),
+                Ok(Command::LoopExited { index, exit }) => {
+                    self.join_exited(index);
+                    (vec![index], exit.into_error())
+                }
                 Ok(Command::Drain | Command::Stop) => continue,
-                Err(_) => (0, LoopExit::Failed(io::ErrorKind::TimedOut.into())),
+                Err(_) => {
+                    let waits = |index: &usize| self.clocks[*index].is_none();
+                    let waited_for = (0..self.clocks.len()).filter(waits).collect();
+                    (waited_for, io::ErrorKind::TimedOut.into())
+                }
             };
-            let (index, exit) = failed;
-            let source = match exit {
-                LoopExit::Failed(error) => error,
-                LoopExit::Panicked(text) => io::Error::other(text),
-                LoopExit::Ended(_) => io::Error::other("it ended at once"),
-            };
-            let what = format!("starting loop {index}");
+            let what = format!("starting {}", names_of(&loops));
             return Err(self.give_up(StartError::Os { what, source }));
         }
         self.start_watchdog();
@@ -226,15 +252,38 @@ impl<M: Send + 'static> Started<M> {
         Ok(self)
     }
 
-    /// Ends the loops that were started already: nothing half-started stays behind.
-    pub(super) fn give_up(mut self, error: StartError) -> StartError {
+    /// Ends the loops that were started already: nothing half-started stays behind. But for a loop that hangs in its factory: it
+    /// cannot be ended, and waiting for it would make the failed start hang as well. It is named.
+    pub(super) fn give_up(mut self, mut error: StartError) -> StartError {
         self.console.stop();
-        for thread in self.threads.drain(..).flatten() {
-            // It either ends or has panicked, which is the error being told.
-            let _ = thread.join();
+        let deadline = Instant::now() + GRACE;
+        while self.threads.iter().any(Option::is_some)
+            && let Ok(command) = self.commands.1.recv_deadline(deadline)
+        {
+            if let Command::LoopExited { index, .. } = command {
+                self.join_exited(index);
+            }
+        }
+        let is_left = |index: &usize| self.threads[*index].is_some();
+        let left: Vec<usize> = (0..self.threads.len()).filter(is_left).collect();
+        if let StartError::Os { what, .. } = &mut error
+            && !left.is_empty()
+        {
+            what.push_str(&format!(
+                " (left behind, since it does not come to an end: {})",
+                names_of(&left)
+            ));
         }
         self.status.pools.shutdown(Instant::now());
         error
+    }
+
+    /// Takes back the thread of a loop that has said that it is over.
+    fn join_exited(&mut self, index: usize) {
+        if let Some(thread) = self.threads.get_mut(index).and_then(Option::take) {
+            // Its panic, if any, has been caught and told.
+            let _ = thread.join();
+        }
     }
 
     fn start_watchdog(&mut self) {
@@ -282,9 +331,10 @@ impl<M: Send + 'static> Started<M> {
             .hooks
             .report
             .as_ref()
-            .map(|(interval, _)| Instant::now() + *interval);
+            .and_then(|(interval, _)| Instant::now().checked_add(*interval));
         while self.threads.iter().any(Option::is_some) {
-            let wake_at = [next_report, self.ending.map(|ending| ending.give_up_at)];
+            let give_up_at = self.ending.and_then(|ending| ending.give_up_at);
+            let wake_at = [next_report, give_up_at, self.next_progress];
             let timeout = wake_at
                 .into_iter()
                 .flatten()
@@ -303,14 +353,15 @@ impl<M: Send + 'static> Started<M> {
             while let Ok(command) = self.commands.1.try_recv() {
                 self.obey(command);
             }
-            if let Some(at) = &mut next_report
+            if let Some(at) = next_report
                 && let Some((interval, report)) = &mut self.hooks.report
-                && *at <= Instant::now()
+                && at <= Instant::now()
             {
                 // From now, not from when it was due: after a pause there is one report, not a burst.
-                *at = Instant::now() + *interval;
+                next_report = Instant::now().checked_add(*interval);
                 report(&self.status);
             }
+            self.tell_progress();
             self.give_up_late_loops();
         }
         self.finish()
@@ -345,13 +396,11 @@ impl<M: Send + 'static> Started<M> {
     }
 
     fn note_exit(&mut self, index: usize, exit: LoopExit) {
-        if let Some(thread) = self.threads[index].take() {
-            // Its panic, if any, has been caught and is in `exit`.
-            let _ = thread.join();
-        }
+        self.join_exited(index);
         let failure = match exit {
             LoopExit::Ended(end) => {
                 self.cut += end.cut;
+                self.tell_drained_elsewhere();
                 return;
             }
             LoopExit::Failed(error) => format!("loop {index} failed: {error}"),
@@ -390,18 +439,51 @@ impl<M: Send + 'static> Started<M> {
             EndedBy::Drain => {
                 let drain_ns = u64::try_from(self.drain.as_nanos()).unwrap_or(u64::MAX);
                 self.console.drain(monotonic_ns().saturating_add(drain_ns));
-                self.drain + GRACE
+                self.drain
             }
             EndedBy::Stop | EndedBy::LoopFailed => {
                 self.console.stop();
-                GRACE
+                Duration::ZERO
             }
         };
+        self.next_progress = (by == EndedBy::Drain).then(|| now + PROGRESS_EVERY);
         self.ending = Some(Ending {
             by,
             since,
-            give_up_at: now + patience,
+            // A time that is beyond what the clock can name never comes.
+            deadline: now.checked_add(patience),
+            give_up_at: now.checked_add(patience.saturating_add(GRACE)),
         });
+        self.tell_drained_elsewhere();
+    }
+
+    /// The first loop, which has the gates of administrators, lets visitors in until every other loop has drained.
+    fn tell_drained_elsewhere(&self) {
+        let others = self.threads.iter().skip(1).flatten().count();
+        if self.ending.is_some() && others == 0 {
+            self.console.drained_elsewhere(0);
+        }
+    }
+
+    /// Says, about once a second, what a drain still waits for.
+    fn tell_progress(&mut self) {
+        let now = Instant::now();
+        let Some(ending) = self.ending else { return };
+        if self.next_progress.is_none_or(|at| at > now) {
+            return;
+        }
+        self.next_progress = now.checked_add(PROGRESS_EVERY);
+        let left = match self.status.live() {
+            1 => "1 connection left".to_owned(),
+            live => format!("{live} connections left"),
+        };
+        match ending.deadline {
+            Some(deadline) => {
+                let seconds = deadline.saturating_duration_since(now).as_secs_f64().ceil();
+                tracing::info!("draining: {left}, {seconds} s to go");
+            }
+            None => tracing::info!("draining: {left}"),
+        }
     }
 
     fn stop_watchdog(&mut self) {
@@ -417,7 +499,7 @@ impl<M: Send + 'static> Started<M> {
     /// A loop that is stuck while the process is to end is left behind, and told of.
     fn give_up_late_loops(&mut self) {
         let Some(ending) = self.ending else { return };
-        if Instant::now() < ending.give_up_at {
+        if ending.give_up_at.is_none_or(|at| Instant::now() < at) {
             return;
         }
         for index in 0..self.threads.len() {

@@ -17,6 +17,7 @@ use polyloop_sys::clock::{ThreadClock, monotonic_ns};
 use polyloop_sys::listener::Listener;
 use polyloop_sys::threads;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,6 +40,13 @@ struct Watched {
     turn: u64,
     cpu_ns: u64,
     rescued_by: Option<usize>,
+}
+
+/// A shorter threshold is taken for this one: the watchdog itself would be what keeps the cores busy.
+const THRESHOLD_MIN: Duration = Duration::from_millis(4);
+
+fn sane(threshold: Duration) -> Duration {
+    threshold.max(THRESHOLD_MIN)
 }
 
 /// Samples in one threshold, so that a stall is seen at most a quarter of it late.
@@ -64,6 +72,7 @@ impl<M: Send + 'static> Watchdog<M> {
                 rescued_by: None,
             })
             .collect();
+        let threshold = sane(threshold);
         let detector = StallDetector::new(status.boards.len(), threshold);
         Self {
             status,
@@ -83,6 +92,10 @@ impl<M: Send + 'static> Watchdog<M> {
             let mut is_idle = true;
             for index in 0..self.loops.len() {
                 is_idle &= self.look(index);
+            }
+            // Who is stuck is known of all before anybody is asked to help: one that is stuck helps nobody.
+            for index in 0..self.loops.len() {
+                self.follow(index);
             }
             // Loops that all sleep need no close watch; a stall that begins now is seen a threshold late at most.
             interval = if is_idle {
@@ -118,43 +131,50 @@ impl<M: Send + 'static> Watchdog<M> {
             ),
             _ => {}
         }
-        self.follow(index);
+        let is_stuck = self.detector.is_stuck(index);
+        if is_stuck != board.is_stuck() {
+            board.stuck.store(u8::from(is_stuck), Ordering::Relaxed);
+            board.numbers.stalls.add(u64::from(is_stuck));
+        }
         is_idle
     }
 
-    /// Publishes whether a loop is stuck, and has it rescued or given back.
+    /// Has a loop that is stuck rescued, and gives it back what is its own when it turns again. Looked at each time, not only when
+    /// a loop gets stuck: its rescuer may get stuck as well, or may not be found at first.
     fn follow(&mut self, index: usize) {
-        let board = &self.status.boards[index];
-        let is_stuck = self.detector.is_stuck(index);
-        if is_stuck == board.is_stuck() {
-            return;
-        }
-        board.stuck.store(u8::from(is_stuck), Ordering::Relaxed);
-        if !is_stuck {
-            if let Some(by) = self.loops[index].rescued_by.take() {
+        let boards = &self.status.boards;
+        let watched = &mut self.loops[index];
+        if !boards[index].is_stuck() {
+            if let Some(by) = watched.rescued_by.take() {
                 self.console.end_rescue(index, by);
             }
             return;
         }
-        board.numbers.stalls.add(1);
-        let copies: Vec<_> = self.loops[index]
+        let is_rescued = watched.rescued_by.is_some_and(|by| !boards[by].is_stuck());
+        let healthy = (0..boards.len())
+            .filter(|&other| !boards[other].is_stuck())
+            .min_by_key(|&other| boards[other].load());
+        let Some(by) = healthy.filter(|_| !is_rescued && !watched.copies.is_empty()) else {
+            return;
+        };
+        let copy = |gate: &Gate<Listener>| {
+            let listener = gate.listener.duplicate()?;
+            Ok(Gate { listener, ..*gate })
+        };
+        // All or none: without descriptors there is another look soon.
+        let Ok(copies) = watched
             .copies
             .iter()
-            .filter_map(|gate| {
-                let listener = gate.listener.duplicate().ok()?;
-                Some(Gate { listener, ..*gate })
-            })
-            .collect();
-        let healthy = (0..self.loops.len())
-            .filter(|&other| !self.status.boards[other].is_stuck())
-            .min_by_key(|&other| self.status.boards[other].load());
-        if let Some(by) = healthy
-            && !copies.is_empty()
-        {
-            tracing::warn!("loop {by} accepts for loop {index} until it turns again");
-            self.loops[index].rescued_by = Some(by);
-            self.console.rescue(index, by, copies);
+            .map(copy)
+            .collect::<io::Result<Vec<_>>>()
+        else {
+            return;
+        };
+        tracing::warn!("loop {by} accepts for loop {index} until it turns again");
+        if let Some(before) = watched.rescued_by.replace(by) {
+            self.console.end_rescue(index, before);
         }
+        self.console.rescue(index, by, copies);
     }
 
     fn report(&self, index: usize, beat: &BeatSample, stuck: &Stuck) {
@@ -225,5 +245,18 @@ impl fmt::Display for Story<'_> {
             write!(f, "; {} reports left out", self.stuck.suppressed)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_threshold_makes_the_watchdog_spin() {
+        // Goal: between two looks the watchdog sleeps. Method: the interval that comes of a threshold of nothing.
+        let interval = sane(Duration::ZERO) / SAMPLES_PER_THRESHOLD;
+        assert!(interval >= Duration::from_millis(1), "{interval:?}");
+        assert_eq!(sane(Duration::from_secs(1)), Duration::from_secs(1));
     }
 }

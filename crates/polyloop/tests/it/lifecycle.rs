@@ -377,3 +377,64 @@ fn reports_come_and_a_start_is_told_once() {
     }
     site.end();
 }
+
+#[test]
+fn a_start_that_fails_does_not_wait_for_a_factory_that_hangs() {
+    // Goal: a start that cannot succeed says so, and names who was left behind. Method: one factory panics, the other one waits
+    // until the test has its answer.
+    quiet_loops();
+    let alone = alone();
+    let before = Holdings::now();
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let server = Server::with_factories(move |info: LoopInfo| {
+        assert_ne!(info.index, 0, "no factory for loop 0");
+        let _ = gate.lock().unwrap().recv();
+        |_: Accepted| Echo
+    });
+    let server = server.listen(ANY_PORT).unwrap().settings(settings(2));
+    let text = server.start().map(drop).unwrap_err().to_string();
+    assert!(text.contains("starting loop 0 (left behind"), "{text}");
+    assert!(text.contains("an end: loop 1)"), "{text}");
+    drop(open);
+    eventually_is("the other ends too", &before, Holdings::now);
+    drop(alone);
+}
+
+#[test]
+fn a_drain_without_end_is_told_of_and_ends_with_its_last_connection() {
+    // Goal: the longest time that can be named is no mistake; who drains says once a second what for; visitors are let in
+    // meanwhile, and hold up nothing. Method: a client and a visitor who stays.
+    let alone = alone();
+    crate::harness::Told::start(&alone);
+    let admin = GateKind::Admin { connections_max: 4 };
+    let server = Server::new(|_: Accepted| Echo)
+        .listen(ANY_PORT)
+        .unwrap()
+        .listen_on(ANY_PORT.parse().unwrap(), admin);
+    let site = Site::start_holding(
+        alone,
+        server.settings(ServerSettings {
+            drain: Duration::MAX,
+            ..settings(2)
+        }),
+    );
+    let mut stream = site.connect();
+    assert_echo(&mut stream);
+    site.running().drain();
+    eventually("nobody listens", || {
+        TcpStream::connect(site.addr()).is_err()
+    });
+    eventually("it is told", || {
+        !crate::harness::Told::lines("draining: 1 connection left").is_empty()
+    });
+    let admin = site.status().listeners[1].addr.parse().unwrap();
+    let mut visitor = crate::harness::connect(admin);
+    assert_echo(&mut visitor);
+    assert_echo(&mut stream);
+    drop(stream);
+    assert_closed(&mut visitor);
+    drop(visitor);
+    let ended = site.join();
+    assert_eq!((ended.by, ended.cut), (EndedBy::Drain, 0));
+}

@@ -9,6 +9,7 @@
 //! * [`signals`]: signals that handlers are told of.
 //! * [`tuned`]: settings that a running loop must be seen to obey.
 //! * [`lifecycle`]: starting, deadlines, draining, stopping, and starts that fail.
+//! * [`urgent`]: urgent data, at whose mark the kernel's reads stop.
 //! * [`stall`]: a loop that is stuck is seen, named and rescued.
 //!
 //! Decisions that need no kernel are tested beside their code and on the simulator; the binary's flags and signals in
@@ -28,3 +29,4 @@ mod signals;
 mod spread;
 mod stall;
 mod tuned;
+mod urgent;

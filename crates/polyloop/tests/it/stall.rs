@@ -297,3 +297,82 @@ fn without_a_watchdog_nothing_is_seen() {
     drop(open);
     site.end();
 }
+
+/// A server of three loops whose connections, in the order of their coming, each have a gate of their own; and the gates.
+fn gated() -> (Vec<Sender<()>>, Site) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..256).map(|_| channel()).unzip();
+    let gates = Arc::new(Mutex::new(receivers.into_iter()));
+    let server = Server::new(move |accepted: Accepted| {
+        let gate = gates.lock().unwrap().next();
+        Sticky {
+            gate: Arc::new(Mutex::new(gate.unwrap_or_else(|| channel().1))),
+            loop_index: accepted.loop_index,
+        }
+    });
+    let server = server.listen(ANY_PORT).unwrap();
+    (senders, Site::start(server.settings(settings(3))))
+}
+
+/// Where a stream lives, and which gate is its own.
+struct Placed {
+    stream: TcpStream,
+    gate: usize,
+    loop_index: usize,
+}
+
+#[test]
+fn two_stuck_loops_of_three_are_served_by_the_third() {
+    // Goal: whoever rescues a loop can itself get stuck; then somebody else is asked. Method: the loops with the fewest
+    // connections, which are asked first, are held, both at once or one after the other has been seen; new connections are
+    // served whichever loop the kernel gives them to.
+    for together in [true, false] {
+        let (gates, site) = gated();
+        let mut placed: [Vec<Placed>; 3] = Default::default();
+        let mut count = 0;
+        let is_spread = |placed: &[Vec<Placed>; 3]| {
+            let mut counts = placed.each_ref().map(Vec::len);
+            counts.sort_unstable();
+            counts[0] > 0 && counts[2] > 1
+        };
+        while !is_spread(&placed) {
+            let mut stream = site.connect();
+            let index = usize::from(ask(&mut stream, b"L")[0]);
+            placed[index].push(Placed {
+                stream,
+                gate: count,
+                loop_index: index,
+            });
+            count += 1;
+        }
+        placed.sort_by_key(Vec::len);
+        for few in &mut placed[..2] {
+            few.truncate(1);
+        }
+        eventually("the others have left", || {
+            site.status().live() == 2 + placed[2].len() as u64
+        });
+        let stuck = || site.status().stuck();
+        for (nth, few) in placed[..2].iter_mut().enumerate() {
+            few[0].stream.write_all(b"W").unwrap();
+            if !together {
+                eventually_is("the watchdog sees it", &(nth + 1), stuck);
+            }
+        }
+        eventually_is("the watchdog sees both", &2, stuck);
+        let mut streams: Vec<_> = (0..64).map(|_| site.connect()).collect();
+        streams.iter_mut().for_each(assert_echo);
+        for few in &placed[..2] {
+            let board = &site.status().boards[few[0].loop_index];
+            let callback = board.beat.sample().callback;
+            assert_eq!(callback, Callback::Data as u8, "it is held until now");
+        }
+        for few in &placed[..2] {
+            gates[few[0].gate].send(()).unwrap();
+        }
+        eventually_is("they turn again", &0, stuck);
+        streams.extend((0..64).map(|_| site.connect()));
+        streams.iter_mut().for_each(assert_echo);
+        drop((streams, placed));
+        site.end();
+    }
+}
