@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use polyloop_core::units::format_duration;
 use polyloop_proxy::balance::BACKENDS_MAX;
+use polyloop_proxy::proxy_protocol::HEADER_BYTES_MAX;
 use polyloop_proxy::settings::{
     BackendSettings, CheckKind, GroupSettings, HealthCheck, ListenerSettings, PassiveEjection,
     ProxyTlv, SendProxy, Target,
@@ -25,6 +26,7 @@ impl Checker<'_> {
         let draft = &section.draft;
         self.backends(section);
         self.sources(section);
+        self.header_room(section);
         GroupSettings {
             backends: self.slots(section),
             health: self.health(section),
@@ -117,6 +119,32 @@ impl Checker<'_> {
             no_max,
             "no backend has a max, so nobody waits",
         );
+    }
+
+    /// That a PROXY header has room for everything it is to tell, whoever the client is.
+    fn header_room(&mut self, section: &Section<GroupDraft>) {
+        let Some(SendProxy::V2 { tlvs, checksum }) = &section.draft.settings.send_proxy else {
+            return;
+        };
+        let longest = |tlv: &ProxyTlv| {
+            HEADER_TLV_BYTES
+                + match tlv {
+                    ProxyTlv::Authority | ProxyTlv::Alpn => NAME_BYTES_MAX,
+                    ProxyTlv::UniqueId => UNIQUE_ID_BYTES,
+                    ProxyTlv::Custom { value, .. } => value.len(),
+                }
+        };
+        let checksum = if *checksum { HEADER_TLV_BYTES + 4 } else { 0 };
+        let bytes = HEADER_FIXED_BYTES + checksum + tlvs.iter().map(longest).sum::<usize>();
+        if bytes > HEADER_BYTES_MAX {
+            let message = format!(
+                "{}: the header may get {bytes} bytes long, and backends read at most {HEADER_BYTES_MAX}; leave out a \
+                 value, or shorten one",
+                told(section, "send-proxy")
+            );
+            self.diagnostics
+                .error(place(section, "send-proxy"), message);
+        }
     }
 
     fn health(&mut self, section: &Section<GroupDraft>) -> Option<HealthCheck> {
@@ -360,3 +388,12 @@ const CHECK_KEYS: [&str; 8] = [
 ];
 
 const ALL_PORTS: (u16, u16) = (1, u16::MAX);
+
+/// Signature, command and length, and the names of two unix sockets, the longest addresses there are.
+const HEADER_FIXED_BYTES: usize = 16 + 216;
+/// Kind and length of a value.
+const HEADER_TLV_BYTES: usize = 3;
+/// A server name or a protocol in a TLS hello.
+const NAME_BYTES_MAX: usize = 255;
+/// The name of a session: see `polyloop_proxy`'s `naming.rs`.
+const UNIQUE_ID_BYTES: usize = 24;

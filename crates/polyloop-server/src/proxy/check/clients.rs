@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use polyloop_core::units::format_bytes;
 use polyloop_proxy::settings::{
     AcceptProxy, Keepalive, ListenerSettings, NamePattern, Route, Routing,
 };
@@ -20,6 +21,7 @@ impl Checker<'_> {
     ) -> Vec<ListenerSettings> {
         self.unique_names("listener", sections, |draft| &draft.settings.name);
         self.addresses(sections);
+        self.watermarks(sections);
         sections
             .iter()
             .map(|section| self.listener(section, groups))
@@ -48,6 +50,28 @@ impl Checker<'_> {
             accept_proxy: (!from.is_empty()).then(|| AcceptProxy { from: from.clone() }),
             keepalive,
             ..draft.settings.clone()
+        }
+    }
+
+    /// That what a loop knows once is the same for all of its listeners.
+    fn watermarks(&mut self, sections: &[Section<ListenerDraft>]) {
+        let Some((first, others)) = sections.split_first() else {
+            return;
+        };
+        let high = |section: &Section<ListenerDraft>| section.draft.settings.buffer_high_bytes;
+        for section in others.iter().filter(|section| high(section) != high(first)) {
+            let message = format!(
+                "buffer-high is {} here and {} of {:?}, and loops have one for all listeners; give each the same",
+                format_bytes(high(section)),
+                format_bytes(high(first)),
+                first.draft.settings.name
+            );
+            let at = if section.is_given("buffer-high") {
+                place(section, "buffer-high")
+            } else {
+                place(first, "buffer-high")
+            };
+            self.diagnostics.error(at, message);
         }
     }
 

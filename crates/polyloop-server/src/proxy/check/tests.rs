@@ -497,3 +497,32 @@ fn names_become_as_many_backends_as_they_have_slots() {
         "{told:?}"
     );
 }
+
+#[test]
+fn what_loops_know_once_is_the_same_for_all_listeners() {
+    // Goal: no setting is shown and not kept. Method: two listeners with two watermarks, and with one.
+    let text = |second: &str| {
+        format!(
+            "[[group]]\nto = \"db:1\"\n[[listener]]\nname = \"a\"\nlisten = \":1\"\nbuffer-high = \"64KiB\"\n\
+             [[listener]]\nname = \"b\"\nlisten = \":2\"\nbuffer-high = \"{second}\"\n"
+        )
+    };
+    let message = "x.toml:10:15: error: buffer-high is 32KiB here and 64KiB of \"a\", and loops have one for all listeners; give each \
+                   the same";
+    tells("", &text("32KiB"), &[message]);
+    tells("", &text("64KiB"), &[]);
+}
+
+#[test]
+fn a_header_has_room_for_all_it_tells() {
+    // Goal: no backend that expects a header gets payload in its place. Method: two values of the longest size, and one.
+    let value = "x".repeat(1024);
+    let both = format!("to = \"db:1\"\nsend-proxy = \"v2,0xE0={value},0xE1={value}\"\n");
+    let message = "x.toml:5:14: error: send-proxy: the header may get 2286 bytes long, and backends read at most 2048; leave out a \
+                   value, or shorten one";
+    group_tells(&both, &[message]);
+    group_tells(
+        &format!("to = \"db:1\"\nsend-proxy = \"v2,0xE0={value}\"\n"),
+        &[],
+    );
+}
