@@ -145,9 +145,9 @@ struct Extra {
     place: Option<Remote>,
     /// What more there is to say of why it was refused.
     detail: Option<&'static str>,
-    /// When it looks whether its backend is down, where sessions are closed then.
+    /// When it looks what has become of its backend, where that may end it.
     watch: Option<TimerKey>,
-    /// When it will be closed because the server drains.
+    /// When it will be closed because the server or its backend drains.
     drain: Option<TimerKey>,
     /// Milliseconds in the queue; `None` if it has not waited.
     queue_ms: Option<u32>,
@@ -158,6 +158,8 @@ struct Extra {
     postponed: u8,
     /// Whether its backend was up since it has been there.
     was_up: bool,
+    /// Whether it will be closed because its backend drains, and not the whole server.
+    leaves_backend: bool,
 }
 
 /// What each direction owes to its byte rate, and the timer that lets it go on.
@@ -176,7 +178,7 @@ const POSTPONED_MAX: u8 = 25;
 /// Byte rates below this are kept by copying: one move through a pipe may be half a megabyte, a burst of its own.
 const SPLICED_RATE_MIN: u64 = 8 * 1024 * 1024;
 
-/// How often a session looks whether its backend is down, where sessions are closed then.
+/// How often a session looks what has become of its backend, where that may end it.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 const NO_BACKEND: u16 = u16::MAX;
@@ -342,7 +344,9 @@ impl Session {
             }
             self.board().spliced.add(2);
         }
-        if self.group().on_down == OnDown::Close {
+        if self.group().on_down == OnDown::Close
+            || self.home.site.settings.drain_close == DrainClose::Spread
+        {
             let backends = &self.home.site.groups[usize::from(self.group)].backends;
             let word = backends[usize::from(self.backend)].published();
             let extra = self.extra();
@@ -373,32 +377,51 @@ impl Session {
         }
     }
 
-    /// Ends the session if its backend went down meanwhile. One that was given a backend although that was down, as a group
-    /// that fails open does, stays until the backend has been up. An ejection is no reason: it says that other sessions
-    /// failed, and this one works.
+    /// Looks what has become of its backend, where that may end the session.
     fn watch_backend<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
         let now_ms = cx.now_ns() / 1_000_000;
         let backends = &self.home.site.groups[usize::from(self.group)].backends;
         let state = backends[usize::from(self.backend)]
             .published()
             .state(now_ms);
+        let closes = self.group().on_down == OnDown::Close;
+        let spreads = self.home.site.settings.drain_close == DrainClose::Spread;
+        let extra = self.extra();
+        extra.was_up |= state == State::Up;
+        // One that was given a backend although that was down, as a group that fails open does, stays until the backend has
+        // been up. An ejection is no reason: it says that other sessions failed, and this one works. An address that its name
+        // no longer has is not known to be dead.
         let is_down = match state {
-            State::Up => {
-                self.extra().was_up = true;
-                false
-            }
-            // An address that its name no longer has is not known to be dead.
-            State::Drain | State::Ejected | State::NoAddress => false,
-            State::CheckedDown => self.extra().was_up,
+            State::Up | State::Drain | State::Ejected | State::NoAddress => false,
+            State::CheckedDown => extra.was_up,
             State::Down => true,
         };
-        if !is_down {
-            self.extra().watch = cx.set_timer(WATCH_INTERVAL);
-            return Verdict::Continue;
+        if closes && is_down {
+            // A reset: nobody knows what the backend did not say any more.
+            self.cause = Some(Cause::BackendDown);
+            return Verdict::Abort;
         }
-        // A reset: nobody knows what the backend did not say any more.
-        self.cause = Some(Cause::BackendDown);
-        Verdict::Abort
+        let drains = spreads && state == State::Drain;
+        if drains && extra.drain.is_none() {
+            extra.leaves_backend = true;
+            self.leave_in_time(cx);
+        } else if extra.leaves_backend && !drains {
+            // The operator has thought better of it.
+            extra.leaves_backend = false;
+            if let Some(timer) = extra.drain.take() {
+                cx.cancel_timer(timer);
+            }
+        }
+        let watch = cx.set_timer(WATCH_INTERVAL);
+        self.extra().watch = watch;
+        Verdict::Continue
+    }
+
+    /// Plans its end for some moment of the drain's window; the rest of it is for those that wait for a quiet moment.
+    fn leave_in_time<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) {
+        let window = self.home.site.drain_window() / 5 * 4;
+        let timer = cx.set_timer(jittered(window, 100, self.home.draw()));
+        self.extra().drain = timer;
     }
 
     /// Bytes have arrived.
@@ -554,7 +577,11 @@ impl Session {
                 return self.watch_backend(cx);
             }
             if extra.drain == Some(timer) {
-                cause = Cause::Drained;
+                cause = if extra.leaves_backend {
+                    Cause::BackendDrained
+                } else {
+                    Cause::Drained
+                };
             }
         }
         self.end_when_quiet(cx, cause)
@@ -575,7 +602,7 @@ impl Session {
         extra.postponed += 1;
         let timer = cx.set_timer(QUIET);
         // That of the lifetime is whatever timer is no other.
-        if cause == Cause::Drained {
+        if cause != Cause::LifetimeReached {
             extra.drain = timer;
         }
         Verdict::Continue
@@ -622,10 +649,13 @@ impl Session {
             Phase::Connecting | Phase::Relay | Phase::Ending => {}
         }
         if self.home.site.settings.drain_close == DrainClose::Spread {
-            // The rest of the window is for those that wait for a quiet moment.
-            let window = self.home.site.drain_window() / 5 * 4;
-            let timer = cx.set_timer(jittered(window, 100, self.home.draw()));
-            self.extra().drain = timer;
+            if let Some(extra) = &mut self.extra {
+                extra.leaves_backend = false;
+                if let Some(timer) = extra.drain.take() {
+                    cx.cancel_timer(timer);
+                }
+            }
+            self.leave_in_time(cx);
         }
         Verdict::Continue
     }

@@ -139,7 +139,7 @@ fn one_source_that_takes_everything_leaves_the_others_theirs() {
         }
         is_over.store(true, Ordering::SeqCst);
     });
-    let refused = &page(&server)["listeners"][0]["refused_limit"];
+    let refused = &page(&server)["listeners"][0]["refused"]["source_full"];
     assert!(refused.as_u64().unwrap() > 100, "{refused}");
     server.end();
 }

@@ -230,7 +230,7 @@ fn peers_that_vanish_end_when_their_time_is_up() {
     assert_eq!(records.states(), ["CD"; 10]);
 }
 
-/// Sessions so far: those that reached the backend, and those that were refused as none could.
+/// Sessions so far: those that reached the backend, and those that were refused for want of a port.
 #[derive(Debug, PartialEq, Eq)]
 struct Counts {
     connected: u64,
@@ -242,7 +242,7 @@ fn counts(server: &Polyloop) -> Counts {
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
     Counts {
         connected: number(&page["groups"][0]["backends"][0]["connected"]),
-        refused: number(&page["listeners"][0]["refused_backend"]),
+        refused: number(&page["listeners"][0]["refused"]["ports_exhausted"]),
     }
 }
 
