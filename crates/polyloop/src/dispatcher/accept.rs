@@ -376,13 +376,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(slot) = self.acceptor.slots[at].as_ref() else {
             return Attempt::Drained;
         };
-        match slot.gate.kind {
-            GateKind::Service if !self.acceptor.permits().try_acquire(1) => {
-                return self.accept_without_permit(at);
+        let is_service = slot.gate.kind == GateKind::Service;
+        match self.acceptor.spreading.when_full {
+            WhenFull::Refuse | WhenFull::EvictIdle if is_service => self.accept_then_permit(at),
+            WhenFull::Wait if is_service && !self.acceptor.permits().try_acquire(1) => {
+                self.wait_at_the_cap()
             }
-            GateKind::Service | GateKind::Admin { .. } => {}
+            _ => self.accept_with_permit(at),
         }
-        self.accept_with_permit(at)
     }
 
     /// Takes one connection from a gate; its permit, where it needs one, is held.
@@ -557,12 +558,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             .set(u64::from(!self.acceptor.admission.is_open()));
     }
 
-    /// Somebody waits, and the process is at its cap.
-    fn accept_without_permit(&mut self, at: usize) -> Attempt {
-        match self.acceptor.spreading.when_full {
-            WhenFull::Refuse | WhenFull::EvictIdle => return self.accept_on_reserve(at),
-            WhenFull::Wait => {}
-        }
+    /// The process is at its cap, and whoever comes waits.
+    fn wait_at_the_cap(&mut self) -> Attempt {
         let decision = self.acceptor.admission.handle_full();
         self.obey_admission(GateKind::Service, decision);
         self.wait_for_permits();
@@ -577,19 +574,27 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Accepts a connection on the descriptor reserve. It gets the place of an idle one, or is closed at once: its client
-    /// knows where it stands. The accept comes first, since nobody is to be evicted when nobody waits.
-    fn accept_on_reserve(&mut self, at: usize) -> Attempt {
+    /// Accepts a connection, on the descriptor reserve if need be, and then asks for its permit: so permits are held by
+    /// connections alone, and nobody is refused for one that another loop has taken before it knew whether somebody waits.
+    /// Without a permit the connection gets the place of an idle one, or is closed at once: its client knows where it stands.
+    fn accept_then_permit(&mut self, at: usize) -> Attempt {
         let evicts = self.acceptor.spreading.when_full == WhenFull::EvictIdle;
         let Some(slot) = self.acceptor.slots[at].as_ref() else {
             return Attempt::Drained;
         };
         let index = slot.gate.index;
+        let is_rescued = slot.of != self.hub.index;
         match self.take_connection(at) {
             Ok((stream, peer)) => {
                 self.progress = true;
-                if evicts && self.evict_idle() && self.acceptor.permits().try_acquire(1) {
+                let has_permit = self.acceptor.permits().try_acquire(1)
+                    || evicts && self.evict_idle() && self.acceptor.permits().try_acquire(1);
+                if has_permit {
                     self.board.numbers.accepted.add(1);
+                    self.board
+                        .numbers
+                        .accepted_rescued
+                        .add(u64::from(is_rescued));
                     self.place(stream, peer, index);
                 } else {
                     self.driver.close_stream(stream, false);
