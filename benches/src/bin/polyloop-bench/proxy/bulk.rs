@@ -237,7 +237,7 @@ fn ask_iperf3(iperf3: &mut Command, part: Part) -> Result<serde_json::Value> {
         match said["error"].as_str() {
             None if output.status.success() => return Ok(said),
             Some(error) if error.contains("busy") => std::thread::sleep(BUSY_PAUSE),
-            Some(error) if part == Part::Warmup && error.contains("control socket") => {
+            Some(error) if part == Part::Warmup && error.contains("control") => {
                 std::thread::sleep(BUSY_PAUSE);
             }
             error => bail!(

@@ -236,17 +236,25 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-        let state = match signal {
-            Signal::KILL => 'Z',
-            Signal::STOP => 'T',
-            _ => return,
+        let process = format!("/proc/{}", self.child.id());
+        let state_of = |stat: String| {
+            let text = std::fs::read_to_string(stat).unwrap_or_default();
+            text.rsplit_once(") ").map(|(_, rest)| rest.chars().next())
         };
-        let stat = format!("/proc/{}/stat", self.child.id());
-        eventually("it is dead, or stopped", || {
-            let text = std::fs::read_to_string(&stat).unwrap_or_default();
-            text.rsplit_once(") ")
-                .is_none_or(|(_, rest)| rest.starts_with(state))
-        });
+        match signal {
+            Signal::KILL => eventually("it is dead", || {
+                state_of(format!("{process}/stat")).is_none_or(|state| state == Some('Z'))
+            }),
+            // Each of its threads stops by itself; one that has not may still answer.
+            Signal::STOP => eventually("it stands still", || {
+                let tasks = std::fs::read_dir(format!("{process}/task")).unwrap();
+                tasks.flatten().all(|task| {
+                    let stat = task.path().join("stat").display().to_string();
+                    state_of(stat).is_none_or(|state| state == Some('T'))
+                })
+            }),
+            _ => {}
+        }
     }
 }
 
