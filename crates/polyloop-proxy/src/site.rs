@@ -8,9 +8,10 @@
 //!   Session (one a connection)
 //! ```
 //!
-//! The one idea: a session changes shared state twice, when it takes a place at a backend and when it gives it back. Both
-//! are one atomic addition to the count that all loops see, so `least` and caps are right across loops; nothing is shared for
-//! each event. Counters that only tell are owned by a loop and added up by who reads them.
+//! The one idea: a session changes shared state at its beginning and at its end, and nothing is shared for each event. What
+//! choices depend on, the places taken at a backend, is one number that all loops see, so `least` and caps are right across
+//! loops; limits, source ports and queues are behind short locks of their own. Counters that only tell are owned by a loop
+//! and added up by who reads them.
 //!
 //! Deliberately absent: sockets, and the session's phases ([`session`](crate::session)).
 

@@ -9,8 +9,9 @@
 //!                                        --else---> pause, job renders on the `blocking` pool --> on_answer: write, resume
 //! ```
 //!
-//! Deliberately absent: anything that changes the server, request bodies, compression, TLS and passwords. Hence
-//! loopback or a unix socket only, unless the operator says otherwise.
+//! Deliberately absent: anything that changes the server, but for the state of a proxy's backends (`POST /backends/..`);
+//! request bodies, compression, TLS and passwords. Hence loopback or a unix socket only, unless the operator says
+//! otherwise.
 //!
 //! The state of a visitor is three bytes, since a session is as large as the largest kind of connection; what all
 //! visitors of a loop share is the loop's [`Site`], in a variable of its thread.

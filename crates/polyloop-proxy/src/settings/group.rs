@@ -70,7 +70,7 @@ pub struct BackendSettings {
     pub to: Target,
     /// Its share, 0 to [`defaults::WEIGHT_MAX`]; 0 gets no new sessions. Default [`defaults::WEIGHT`].
     pub weight: u16,
-    /// Used only while no other backend of the group can be.
+    /// Used while no other backend of the group is up, and by sessions that those have failed; not for want of a place there.
     pub backup: bool,
     /// Sessions open at once, over all loops. Default `None`.
     pub connections_max: Option<u32>,
