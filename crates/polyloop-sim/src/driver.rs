@@ -110,6 +110,11 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn wake_at(&mut self, _at_ns: u64) -> io::Result<()> {
+        // The clock of the simulation stops at every time that a loop names.
+        Ok(())
+    }
+
     fn waker(&self) -> Arc<dyn Wake> {
         Arc::new(SimWaker {
             world: self.world.clone(),

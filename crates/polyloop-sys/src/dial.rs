@@ -78,6 +78,9 @@ pub struct Dial {
     pub is_transparent: bool,
     /// What the kernel watches over.
     pub vigilance: Vigilance,
+    /// The congestion control of a TCP connection, as `cubic`; `None` leaves it to the system
+    /// (`net.ipv4.tcp_congestion_control`).
+    pub congestion: Option<Arc<str>>,
 }
 
 impl Dial {
@@ -89,6 +92,7 @@ impl Dial {
             from: None,
             is_transparent: false,
             vigilance: Vigilance::default(),
+            congestion: None,
         }
     }
 

@@ -19,6 +19,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("polyloop-sys runs on Linux only: see the crate documentation");
 
+pub mod alarm_clock;
 pub mod clock;
 pub mod cores;
 pub mod counting;

@@ -112,7 +112,8 @@ impl Stream {
     ///
     /// # Errors
     /// See [`connect_tcp`](Self::connect_tcp) and [`connect_unix`](Self::connect_unix); `AddrInUse` and `AddrNotAvailable`
-    /// when the address or port to come from cannot be had, `PermissionDenied` for a transparent one without the right.
+    /// when the address or port to come from cannot be had, `PermissionDenied` for a transparent one without the right;
+    /// `NotFound` for a congestion control that the kernel does not have.
     pub fn dial(dial: &Dial) -> io::Result<Self> {
         let addr = match &dial.to {
             Remote::Unix(path) => return Self::connect_unix(path),
@@ -123,6 +124,9 @@ impl Stream {
             bind_from(&socket, from, dial.is_transparent)?;
         }
         dial.vigilance.apply(socket.as_fd())?;
+        if let Some(name) = &dial.congestion {
+            sockopt::set_tcp_congestion(&socket, name)?;
+        }
         begun(rustix::net::connect(&socket, &addr))?;
         Ok(Self(socket))
     }

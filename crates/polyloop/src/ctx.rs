@@ -230,6 +230,16 @@ impl<H: Handler> Ctx<'_, H> {
         self.hub.cancel_timer(self.state, timer)
     }
 
+    /// Sets an alarm that calls `on_alarm` once, at `at_ns` of the loop's clock ([`now_ns`](Self::now_ns)), exactly, where a timer
+    /// counts milliseconds: for those who pace something. If the loop sleeps until then, that costs it a system call
+    /// ([`Tuning::alarm_spin`](crate::Tuning::alarm_spin)).
+    ///
+    /// An alarm cannot be taken back: who has changed its mind ignores it. `false`, and none is set, when this loop has more than
+    /// eight for each of its sessions.
+    pub fn set_alarm(&mut self, at_ns: u64) -> bool {
+        self.hub.alarms.set(at_ns, self.key)
+    }
+
     /// Sends a message to a connection on any loop, this one too. Messages from one handler to one connection
     /// arrive in order; one for a connection that is gone is dropped and counted there.
     ///

@@ -27,6 +27,7 @@ mod splice;
 mod tail;
 mod write;
 
+use crate::alarms::Alarms;
 use crate::blocks::Blocks;
 use crate::control::{Control, LoopEnd};
 use crate::driver::{Driver, Event, Ready};
@@ -99,6 +100,14 @@ impl<D: Driver, F: Factory> fmt::Debug for Dispatcher<D, F> {
     }
 }
 
+/// How far away the next alarm is.
+enum Alarm {
+    /// So near that the loop does not sleep.
+    Near,
+    /// The loop sleeps until then, or, if `is_early`, until shortly before.
+    Far { is_early: bool },
+}
+
 /// What the loop is living towards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
@@ -150,6 +159,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             index,
             now_ns,
             wheel: Wheel::new(now_ns / NS_PER_MS, TIMERS_MAX),
+            alarms: Alarms::default(),
             blocks: Blocks::new(),
             outbox: Outbox::new(),
             output_high_bytes: tuning.output_high_bytes,
@@ -316,6 +326,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             return Ok(false);
         }
         let wake_ns = self.next_deadline_ns();
+        let is_early = match self.hub.alarms.next_ns() {
+            // A deadline rounded to whole milliseconds may hide an alarm: whichever is earlier.
+            Some(alarm_ns) => match self.prepare_for_alarm(alarm_ns, entered_ns) {
+                Alarm::Near => {
+                    self.poll_once(Some(Duration::ZERO))?;
+                    return Ok(false);
+                }
+                Alarm::Far { is_early } => is_early,
+            },
+            None => false,
+        };
         if !self.tuning.spin.is_zero() && self.spin(entered_ns, wake_ns)? {
             return Ok(false);
         }
@@ -333,7 +354,22 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.board.numbers.polls_slept.add(1);
         let polled = self.poll_once(timeout);
         self.post.bell().awake();
-        polled
+        // Up before the alarm on purpose: that such a turn finds nothing to do is no fault.
+        Ok(polled? && !is_early)
+    }
+
+    /// Sees to it that the loop is awake when the next alarm is due.
+    fn prepare_for_alarm(&mut self, alarm_ns: u64, now_ns: u64) -> Alarm {
+        let spin_ns = u64::try_from(self.tuning.alarm_spin.as_nanos()).unwrap_or(u64::MAX);
+        let awake_ns = alarm_ns.saturating_sub(spin_ns);
+        if awake_ns <= now_ns {
+            return Alarm::Near;
+        }
+        // Without an exact clock it rings up to a millisecond late, as the timeout of the poll does.
+        let _ = self.driver.wake_at(awake_ns);
+        Alarm::Far {
+            is_early: spin_ns > 0,
+        }
     }
 
     /// One wait of the driver. Returns whether it came to its end: one that a signal spoilt is no sleep, and the turn after it,
@@ -377,7 +413,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             Life::Serving | Life::Ended(_) => None,
         };
         let accept = self.acceptor.retry_at_ns();
-        [timer, drain, accept].into_iter().flatten().min()
+        let alarm = self.hub.alarms.next_ns();
+        [timer, drain, accept, alarm].into_iter().flatten().min()
     }
 
     /// Remembers the edges that the poll told, and queues whoever has work now.
@@ -661,9 +698,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Deadlines that are due.
     fn phase_timers(&mut self) {
         self.board.beat.phase(Phase::Timers);
+        let mut fired = self.ring_alarms();
+        self.defers_output = true;
         let now_ms = self.hub.now_ms();
         let cascades = self.hub.wheel.cascades();
-        let mut fired = 0;
         while fired < self.tuning.timers_max {
             let Some((timer, key)) = self.hub.wheel.pop_due(now_ms) else {
                 break;
@@ -678,6 +716,24 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.board.numbers.budget_timers.add(1);
         }
         self.defers_output = false;
+    }
+
+    /// Rings the alarms that are due; returns how many. What their sessions write leaves at once: they were set for a time.
+    fn ring_alarms(&mut self) -> usize {
+        self.defers_output = false;
+        self.hub
+            .alarms
+            .sweep(|key| self.sessions.get(key).is_some());
+        let mut rung = 0;
+        while rung < self.tuning.timers_max
+            && let Some((at_ns, key)) = self.hub.alarms.pop_due(self.hub.now_ns)
+        {
+            rung += 1;
+            self.call(key, Side::Back, Callback::Alarm, |handler, cx| {
+                handler.on_alarm(cx, at_ns)
+            });
+        }
+        rung
     }
 
     /// Counts, and publishes the gauges.

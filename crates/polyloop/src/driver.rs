@@ -116,6 +116,13 @@ pub trait Driver: Sized {
         events: &mut Vec<Event>,
     ) -> io::Result<()>;
 
+    /// The next poll that waits returns at `at_ns` of [`now`](Self::now)'s clock at the latest, and exactly, where a poll's own
+    /// timeout may be rounded up. Nothing is told then but that the poll returns.
+    ///
+    /// # Errors
+    /// There is no exact clock to be had: the poll goes by its timeout.
+    fn wake_at(&mut self, at_ns: u64) -> io::Result<()>;
+
     /// What other threads wake the poll with.
     fn waker(&self) -> Arc<dyn Wake>;
 

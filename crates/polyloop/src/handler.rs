@@ -120,6 +120,13 @@ pub trait Handler: Sized + 'static {
         Verdict::Continue
     }
 
+    /// An alarm set by [`Ctx::set_alarm`] for `at_ns` is due; the loop's time is that or later, by as much as the loop was
+    /// busy. What is written here leaves when the callback returns. The default goes on.
+    fn on_alarm(&mut self, cx: &mut Ctx<'_, Self>, at_ns: u64) -> Verdict {
+        let _ = (cx, at_ns);
+        Verdict::Continue
+    }
+
     /// A message sent with [`Ctx::send`] or a [`Mailer`](crate::Mailer). The default drops it.
     fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: Self::Message) -> Verdict {
         let _ = (cx, message);

@@ -3,6 +3,7 @@
 //! The hub knows neither sockets nor the driver, so that a handler's context need not either: what must be done to
 //! a socket is recorded here and done by the dispatcher when the callback has returned.
 
+use crate::alarms::Alarms;
 use crate::blocks::Blocks;
 use crate::ctx::{ConnRef, PoolFull, SendError, TIMERS_PER_SESSION_MAX};
 use crate::dispatcher::session::{NO_TIMERS, SessionFlags, SessionState};
@@ -172,6 +173,7 @@ pub(crate) struct Hub<H: Handler> {
     pub(crate) index: usize,
     pub(crate) now_ns: u64,
     pub(crate) wheel: Wheel<Key>,
+    pub(crate) alarms: Alarms,
     pub(crate) blocks: Blocks,
     pub(crate) outbox: Outbox,
     pub(crate) output_high_bytes: usize,

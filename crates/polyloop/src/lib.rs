@@ -37,6 +37,8 @@ pub mod permits;
 mod sync;
 
 #[cfg(not(loom))]
+mod alarms;
+#[cfg(not(loom))]
 mod blocks;
 #[cfg(not(loom))]
 mod close;

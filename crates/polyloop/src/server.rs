@@ -153,6 +153,7 @@ pub struct Server<M> {
     make: M,
     settings: ServerSettings,
     listeners: Vec<Listening>,
+    needs_listeners: bool,
     hooks: control::Hooks,
 }
 
@@ -232,6 +233,7 @@ impl<M: MakeFactory> Server<M> {
             make,
             settings: ServerSettings::default(),
             listeners: Vec::new(),
+            needs_listeners: true,
             hooks: control::Hooks::default(),
         }
     }
@@ -264,6 +266,14 @@ impl<M: MakeFactory> Server<M> {
             kind: GateKind::Service,
             vigilance,
         });
+        self
+    }
+
+    /// Starts without a listener too: for a program whose loops only have residents
+    /// ([`Factory::residents`]), such as one that connects to others.
+    #[must_use]
+    pub const fn without_listeners(mut self) -> Self {
+        self.needs_listeners = false;
         self
     }
 

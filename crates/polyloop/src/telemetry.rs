@@ -119,10 +119,12 @@ pub enum Callback {
     Close = 10,
     /// `on_connect_failed`.
     ConnectFailed = 11,
+    /// `on_alarm`.
+    Alarm = 12,
 }
 
 impl Callback {
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 13] = [
         "-",
         "on_open",
         "on_data",
@@ -135,6 +137,7 @@ impl Callback {
         "on_drain",
         "on_close",
         "on_connect_failed",
+        "on_alarm",
     ];
 
     /// The name of the callback with this number.
@@ -272,7 +275,7 @@ numbers! {
     #[gauge] pipes: "Pipes open for splicing.",
     pipes_refused: "Times no pipe was to be had, and bytes were copied instead.",
     #[gauge] timers: "Timers armed.",
-    timers_fired: "Timers fired, idle deadlines among them.",
+    timers_fired: "Timers and alarms fired, idle deadlines among them.",
     messages: "Messages delivered to handlers.",
     messages_stale: "Messages for a connection that was gone.",
     messages_refused: "Messages to this loop that came back to their senders because its inbox was full.",

@@ -25,6 +25,9 @@ pub struct Tuning {
     pub inbox_max: usize,
     /// Timers fired in one turn.
     pub timers_max: usize,
+    /// The loop is awake this long before an alarm ([`Ctx::set_alarm`](crate::Ctx::set_alarm)) and polls without sleeping until it
+    /// is due: waking up takes a processor tens of microseconds. Zero, the default, wakes when it is due.
+    pub alarm_spin: Duration,
     /// Output kept for one socket above which its source is no longer read: Netty's and Envoy's habit is 32 to
     /// 64 KiB. Reading goes on at half.
     pub output_high_bytes: usize,
@@ -54,6 +57,7 @@ impl Default for Tuning {
             accept_max: 16,
             inbox_max: 256,
             timers_max: 1024,
+            alarm_spin: Duration::ZERO,
             output_high_bytes: 64 * 1024,
             output_max_bytes: 16 * 1024 * 1024,
             pipes_max: 0,

@@ -86,6 +86,11 @@ impl Chaos {
                 "a timer that was set is there to be cancelled",
             );
         }
+        if self.once_in(8) {
+            let at_ns = cx.now_ns() + self.below(100_000_000) as u64;
+            // Refused only where everybody has set many.
+            let _ = cx.set_alarm(at_ns);
+        }
         if self.once_in(16) {
             cx.set_class(Class::ALL[self.below(4)]);
         }
@@ -167,6 +172,12 @@ impl Handler for Chaos {
             return Verdict::Continue;
         }
         Verdict::Drain
+    }
+
+    fn on_alarm(&mut self, cx: &mut Ctx<'_, Self>, at_ns: u64) -> Verdict {
+        self.expect(cx.now_ns() >= at_ns, "not before its time");
+        self.stir(cx);
+        self.some_end().unwrap_or(Verdict::Continue)
     }
 
     fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, timer: TimerKey) -> Verdict {

@@ -3,6 +3,7 @@
 //! | module | what belongs there |
 //! |---|---|
 //! | `admin` | admin gates beside those of the service |
+//! | `alarms` | exact deadlines |
 //! | `chaos` | a handler that does everything, and watches how it is treated |
 //! | `echo` | bytes: whole, halves, resets, slow readers, budgets |
 //! | `ends` | FIN or reset, and panics wherever the code of a user runs |
@@ -16,6 +17,7 @@
 //! | `sweep` | seeds with faults, and what must hold at the end of each |
 
 mod admin;
+mod alarms;
 mod chaos;
 mod echo;
 mod ends;

@@ -142,6 +142,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             match self.sessions.insert(session) {
                 Ok(key) => {
                     self.residents += 1;
+                    self.publish_live();
                     self.board.numbers.opened.add(1);
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.state.idle_ms = 0;
@@ -187,7 +188,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         false
     }
 
-    fn publish_live(&self) {
+    fn publish_live(&mut self) {
+        self.hub.alarms.set_live(self.sessions.len() as usize);
         let admin = (self.acceptor.admin_live + self.residents) as u64;
         self.board
             .numbers

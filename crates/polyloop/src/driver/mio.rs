@@ -7,6 +7,7 @@ use super::{Driver, Event, Interest, Ready};
 use crate::bell::Wake;
 use crate::token::Token;
 use mio::unix::SourceFd;
+use polyloop_sys::alarm_clock::AlarmClock;
 use polyloop_sys::clock::monotonic_ns;
 use polyloop_sys::dial::Dial;
 use polyloop_sys::listener::Listener;
@@ -24,6 +25,8 @@ pub struct MioDriver {
     poll: mio::Poll,
     events: mio::Events,
     waker: Arc<Waker>,
+    /// Opened when it is needed for the first time; set to the time beside it.
+    alarm_clock: Option<(AlarmClock, u64)>,
 }
 
 /// mio allows one waker per poll; everybody shares it.
@@ -48,6 +51,7 @@ impl MioDriver {
             poll,
             events: mio::Events::with_capacity(events_max),
             waker: Arc::new(Waker(waker)),
+            alarm_clock: None,
         })
     }
 }
@@ -71,10 +75,33 @@ impl Driver for MioDriver {
             self.events = mio::Events::with_capacity(events_max);
         }
         self.poll.poll(&mut self.events, timeout)?;
-        events.extend(self.events.iter().map(|event| Event {
+        // That the alarm clock rang is told by having returned.
+        let told = self.events.iter().filter(|event| event.token() != ALARM);
+        events.extend(told.map(|event| Event {
             token: Token::from_bits(event.token().0 as u64),
             ready: ready_of(event),
         }));
+        Ok(())
+    }
+
+    fn wake_at(&mut self, at_ns: u64) -> io::Result<()> {
+        if let Some((clock, set_ns)) = &mut self.alarm_clock {
+            // One that is still to ring is left alone.
+            if *set_ns != at_ns {
+                clock.set(at_ns)?;
+                *set_ns = at_ns;
+            }
+            return Ok(());
+        }
+        let clock = AlarmClock::open()?;
+        let descriptor = clock.as_raw_fd();
+        self.poll.registry().register(
+            &mut SourceFd(&descriptor),
+            ALARM,
+            mio::Interest::READABLE,
+        )?;
+        clock.set(at_ns)?;
+        self.alarm_clock = Some((clock, at_ns));
         Ok(())
     }
 
@@ -201,6 +228,9 @@ impl Driver for MioDriver {
         drop(stream);
     }
 }
+
+/// No [`Token`] has these bits: their kind is one that none is made with.
+const ALARM: mio::Token = mio::Token(0b11 << 30);
 
 #[inline]
 const fn mio_token(token: Token) -> mio::Token {

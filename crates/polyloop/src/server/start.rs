@@ -36,9 +36,10 @@ pub(super) fn start<M: MakeFactory>(
         make,
         settings,
         listeners,
+        needs_listeners,
         hooks,
     } = server;
-    if listeners.is_empty() {
+    if needs_listeners && listeners.is_empty() {
         return Err(StartError::NoListener);
     }
     let limit = prepare_process()?;

@@ -6,6 +6,7 @@
 //! * [`bytes`]: every byte arrives, or is refused in time: half-close, resets, peers that do not read.
 //! * [`handlers`]: what a handler may do: panic, be `!Send`, send messages, offload, set timers, connect.
 //! * [`spread`]: connections over loops, listeners of each kind, the cap.
+//! * [`alarms`]: exact deadlines, of a server that listens to nobody.
 //! * [`signals`]: signals that handlers are told of.
 //! * [`tuned`]: settings that a running loop must be seen to obey.
 //! * [`lifecycle`]: starting, deadlines, draining, stopping, and starts that fail.
@@ -21,6 +22,7 @@
     reason = "in a test a panic is the report; clippy exempts test functions alone"
 )]
 
+mod alarms;
 mod bytes;
 mod handlers;
 mod harness;
