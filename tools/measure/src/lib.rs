@@ -7,11 +7,16 @@
 //!   host ── what the machine is, how busy it was, and what a run must put right behind it
 //!   bill ── processor time, switches and memory of a process       quantile ── what a histogram is able to tell
 //!   stats ── medians, pairwise ratios, bootstrap intervals
+//!   significance ── whether two unpaired sets differ ── mann_whitney
 //! ```
 //!
 //! Deliberately absent: sockets, load, servers, tables. Nothing here knows what is being measured.
 
 pub mod bill;
+#[cfg(test)]
+mod draws;
 pub mod host;
+pub mod mann_whitney;
 pub mod quantile;
+pub mod significance;
 pub mod stats;
