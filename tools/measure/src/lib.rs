@@ -8,6 +8,7 @@
 //!   bill ── processor time, switches and memory of a process       quantile ── what a histogram is able to tell
 //!   stats ── medians, pairwise ratios, bootstrap intervals
 //!   significance ── whether two unpaired sets differ ── mann_whitney
+//!   ks ── how far samples are from a known law          steady ── whether a run has settled
 //! ```
 //!
 //! Deliberately absent: sockets, load, servers, tables. Nothing here knows what is being measured.
@@ -16,7 +17,9 @@ pub mod bill;
 #[cfg(test)]
 mod draws;
 pub mod host;
+pub mod ks;
 pub mod mann_whitney;
 pub mod quantile;
 pub mod significance;
 pub mod stats;
+pub mod steady;
