@@ -34,6 +34,8 @@ pub struct Counts {
     pub unsent: u64,
     /// Sent, and not answered before the deadline or the end.
     pub unanswered: u64,
+    /// Requests of the probe that were answered; they are in none of the other counts.
+    pub probed: u64,
     /// Bytes written.
     pub bytes_out: u64,
     /// Bytes read.
@@ -56,6 +58,7 @@ impl Counts {
         self.completed += other.completed;
         self.unsent += other.unsent;
         self.unanswered += other.unanswered;
+        self.probed += other.probed;
         self.bytes_out += other.bytes_out;
         self.bytes_in += other.bytes_in;
         self.connects += other.connects;
@@ -106,6 +109,8 @@ pub struct Interval {
     pub until_ns: u64,
     /// Connections open at its end.
     pub open: u64,
+    /// Requests sent and not answered at its end.
+    pub outstanding: u64,
     /// Processor time that the loop's thread used in it.
     pub cpu_ns: u64,
     /// What happened.
@@ -134,6 +139,7 @@ impl Interval {
             from_ns,
             until_ns: from_ns,
             open: 0,
+            outstanding: 0,
             cpu_ns: 0,
             counts: Counts::default(),
             latency: durations(),
@@ -145,7 +151,33 @@ impl Interval {
         }
     }
 
-    /// Adds what another loop recorded in the same interval, or the same loop in a later one.
+    /// Empties it for another use, without giving its memory back.
+    pub fn begin(&mut self, stage: u32, loop_index: usize, from_ns: u64) {
+        self.stage = stage;
+        self.loop_index = loop_index;
+        self.from_ns = from_ns;
+        self.until_ns = from_ns;
+        self.open = 0;
+        self.outstanding = 0;
+        self.cpu_ns = 0;
+        self.counts = Counts::default();
+        for histogram in [
+            &mut self.latency,
+            &mut self.uncorrected,
+            &mut self.lag,
+            &mut self.own_lag,
+            &mut self.connect,
+            &mut self.probe,
+        ] {
+            // An empty one is left alone: emptying walks through all of its memory.
+            if !histogram.is_empty() {
+                histogram.reset();
+            }
+        }
+    }
+
+    /// Adds what another loop recorded in the same interval, or the same loop in a later one. How many connections are open and
+    /// requests outstanding is for the caller to add up: over loops it is a sum, over time it is the last.
     pub fn add(&mut self, other: &Self) {
         self.from_ns = self.from_ns.min(other.from_ns);
         self.until_ns = self.until_ns.max(other.until_ns);
