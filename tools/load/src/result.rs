@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use fault::{explain_fault, fault_key};
 pub use machine::Machine;
 pub use quantiles::Quantiles;
+pub(crate) use quantiles::quantile_us;
 pub use read::ResultError;
 pub use stage::{
     Beside, CountsRow, Rates, StageHead, StageKind, StageResult, WINDOW_SAMPLES_BEYOND, WindowRow,

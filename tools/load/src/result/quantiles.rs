@@ -71,7 +71,7 @@ impl Quantiles {
 }
 
 /// A quantile in microseconds, when at least `beyond` samples lie beyond it.
-pub(super) fn quantile_us(histogram: &Histogram<u64>, quantile: f64, beyond: f64) -> Option<f64> {
+pub(crate) fn quantile_us(histogram: &Histogram<u64>, quantile: f64, beyond: f64) -> Option<f64> {
     // The product of a whole number and `1 - q` may fall short of a whole number by a rounding error.
     let enough = histogram.len() as f64 * (1.0 - quantile) >= beyond - 1e-4;
     enough.then(|| us(histogram.value_at_quantile(quantile).min(histogram.max())))
