@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use polyloop_measure::host::{self, Machine};
+use polyloop_measure::host;
+use polyloop_measure::machine::Machine;
 use polyloop_measure::stats::{Ratio, Verdict};
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
-//! The machine a figure was measured on: what it is, how busy it was, and the one setting that is changed for a run.
+//! The host of a run: how busy it was, and what the run changes on it.
 //!
-//! The one idea: a result file says everything about its machine that could explain the result, and a run leaves the
-//! machine as it found it, also when it is interrupted ([`Congestion`]).
+//! The one idea: a run leaves the host as it found it, also when it is interrupted: its one setting ([`Congestion`]), its
+//! files ([`Scratch`]) and its processes ([`adopt_child`]). What a result file says about the host is
+//! [`Machine`](crate::machine::Machine).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,55 +13,8 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
-use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-
-/// What a result file says about the machine. Empty texts stand for what could not be read.
-#[derive(Debug, Clone, Serialize)]
-pub struct Machine {
-    /// Kernel release.
-    pub kernel: String,
-    /// Kernel command line; idle and mitigation settings are there.
-    pub kernel_arguments: String,
-    /// Processor model.
-    pub processor: String,
-    /// Cores this process may run on.
-    pub cores: usize,
-    /// Memory in KiB.
-    pub memory_kib: u64,
-    /// Soft limit of open files, after raising it to the hard limit.
-    pub open_files_max: u64,
-    /// Load average over the last minute, before the run.
-    pub load_average: String,
-    /// Kernel settings that decide about loopback TCP, by name.
-    pub settings: Vec<(String, String)>,
-}
-
-impl Machine {
-    /// Reads the facts now.
-    #[must_use]
-    pub fn read() -> Self {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let load = read_line("/proc/loadavg");
-        Self {
-            kernel: read_line("/proc/sys/kernel/osrelease"),
-            kernel_arguments: read_line("/proc/cmdline"),
-            processor: after_label(&cpuinfo, "model name").unwrap_or_default(),
-            cores: cores(),
-            memory_kib: after_label(&meminfo, "MemTotal")
-                .and_then(|text| text.split_whitespace().next()?.parse().ok())
-                .unwrap_or(0),
-            open_files_max: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
-            load_average: load.split_whitespace().next().unwrap_or("").to_owned(),
-            settings: SETTINGS
-                .iter()
-                .map(|name| ((*name).to_owned(), read_line(&setting_path(name))))
-                .collect(),
-        }
-    }
-}
 
 /// Cores this process may run on.
 #[must_use]
@@ -342,7 +296,8 @@ pub fn labelled_number(text: &str, label: &str) -> Result<u64> {
     number.with_context(|| format!("there is no line `{label}: <number>`"))
 }
 
-fn after_label(text: &str, label: &str) -> Option<String> {
+/// The text after `label:`.
+pub(crate) fn after_label(text: &str, label: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         (name.trim() == label).then(|| value.trim().to_owned())
@@ -361,30 +316,20 @@ pub fn require_core(highest: usize) -> Result<()> {
     Ok(())
 }
 
-fn read_line(path: &str) -> String {
+/// What a file of one line says; nothing when it cannot be read.
+pub(crate) fn read_line(path: &str) -> String {
     fs::read_to_string(path)
         .unwrap_or_default()
         .trim()
         .to_owned()
 }
 
-fn setting_path(name: &str) -> String {
+/// Where the kernel keeps a setting.
+pub(crate) fn setting_path(name: &str) -> String {
     format!("/proc/sys/{}", name.replace('.', "/"))
 }
 
-const CONGESTION: &str = "net.ipv4.tcp_congestion_control";
-
-const SETTINGS: [&str; 9] = [
-    CONGESTION,
-    "net.core.default_qdisc",
-    "net.core.somaxconn",
-    "net.core.netdev_max_backlog",
-    "net.ipv4.tcp_max_syn_backlog",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_mem",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-];
+pub(crate) const CONGESTION: &str = "net.ipv4.tcp_congestion_control";
 
 #[cfg(test)]
 mod tests {
@@ -409,13 +354,5 @@ mod tests {
         assert_eq!(labelled_number(text, "voluntary_ctxt_switches").unwrap(), 5);
         assert_eq!(labelled_number(text, "Rss").unwrap(), 12);
         labelled_number(text, "Pss").unwrap_err();
-    }
-
-    #[test]
-    fn facts_of_this_machine_can_be_read() {
-        // Goal: the readers understand the kernel they run on, by reading everything once.
-        let machine = Machine::read();
-        assert!(machine.memory_kib > 0 && machine.cores > 0);
-        assert!(MachineTime::read().unwrap().total_ticks > 0);
     }
 }
