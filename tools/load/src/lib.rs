@@ -21,4 +21,6 @@
 
 pub mod engine;
 pub mod plan;
+pub mod output;
+pub mod result;
 pub mod tally;
