@@ -111,6 +111,8 @@ pub struct Interval {
     pub open: u64,
     /// Requests sent and not answered at its end.
     pub outstanding: u64,
+    /// Whether it is the last of its stage.
+    pub is_last: bool,
     /// Processor time that the loop's thread used in it.
     pub cpu_ns: u64,
     /// What happened.
@@ -140,6 +142,7 @@ impl Interval {
             until_ns: from_ns,
             open: 0,
             outstanding: 0,
+            is_last: false,
             cpu_ns: 0,
             counts: Counts::default(),
             latency: durations(),
@@ -159,6 +162,7 @@ impl Interval {
         self.until_ns = from_ns;
         self.open = 0;
         self.outstanding = 0;
+        self.is_last = false;
         self.cpu_ns = 0;
         self.counts = Counts::default();
         for histogram in [

@@ -24,6 +24,8 @@ pub(crate) struct Clerk {
     clock: ThreadClock,
     cpu_ns: u64,
     next_ns: u64,
+    /// The clients are counting what they owe to the stage.
+    is_settling: bool,
 }
 
 impl Clerk {
@@ -41,6 +43,7 @@ impl Clerk {
             clock: ThreadClock::current(),
             cpu_ns: 0,
             next_ns: 0,
+            is_settling: false,
         }
     }
 
@@ -57,14 +60,16 @@ impl Clerk {
         self.arm(cx);
     }
 
-    /// Somebody says that there is a new order.
-    pub(crate) fn look(&mut self, cx: &mut Ctx<'_, Resident>) {
+    fn look(&mut self, cx: &mut Ctx<'_, Resident>) {
         let Some(order) = self.shared.news() else {
-            self.hand_over();
+            if !self.is_settling {
+                self.hand_over();
+            }
             return;
         };
         if order.phase == Phase::Closed {
             // Each client counts what it still owes to the stage, which is then handed over below its number.
+            self.is_settling = true;
             self.tell_all(cx, Note::Settle(order));
             self.shared.obey(order);
             return;
@@ -101,6 +106,7 @@ impl Clerk {
         full.cpu_ns += used_ns;
         full.open = self.shared.open.get();
         full.outstanding = self.shared.outstanding.get();
+        full.is_last = std::mem::take(&mut self.is_settling);
         self.cpu_ns = cpu_ns;
         match self.to_collector.try_send(full) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}

@@ -25,6 +25,7 @@ use polyloop_sys::clock::monotonic_ns;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the clerk tells a client, and itself.
@@ -73,6 +74,8 @@ pub(crate) struct Client {
     alarm_ns: u64,
     deadline: Option<TimerKey>,
     reading_again: Option<TimerKey>,
+    /// The rest of a request that is written slowly: where it goes on, and the timer that says when.
+    drip: Option<(usize, TimerKey)>,
     failures: u32,
 }
 
@@ -97,6 +100,7 @@ impl Client {
             alarm_ns: u64::MAX,
             deadline: None,
             reading_again: None,
+            drip: None,
             failures: 0,
         }
     }
@@ -216,7 +220,7 @@ impl Client {
             return;
         }
         let depth = self.shared.plan.pipeline;
-        while self.sent.len() < depth && cx.room(Side::Back) == Room::Open {
+        while self.drip.is_none() && self.sent.len() < depth && cx.room(Side::Back) == Room::Open {
             if self.has_asked_all() {
                 break;
             }
@@ -233,10 +237,15 @@ impl Client {
     }
 
     fn send(&mut self, cx: &mut Ctx<'_, Resident>, planned_ns: u64, now_ns: u64) {
-        let bytes = self.talk.next_request(&self.shared.plan, self.index);
+        let plan = Arc::clone(&self.shared.plan);
+        let bytes = self.talk.next_request(&plan, self.index);
         let len = bytes.len() as u64;
-        // What the kernel does not take is kept by the loop; the room was looked at before.
-        let _ = cx.write_to(Side::Back, bytes);
+        if plan.write_bytes_per_s.is_some() {
+            self.write_slowly(cx, bytes, 0);
+        } else {
+            // What the kernel does not take is kept by the loop; the room was looked at before.
+            let _ = cx.write_to(Side::Back, bytes);
+        }
         self.sent.push_back(Sent {
             planned_ns,
             sent_ns: now_ns,
@@ -262,6 +271,19 @@ impl Client {
                 .own_lag
                 .saturating_record(now_ns.saturating_sub(free_ns).max(1));
         });
+    }
+
+    /// Writes a piece of a request, and comes back for the rest.
+    fn write_slowly(&mut self, cx: &mut Ctx<'_, Resident>, bytes: &[u8], from: usize) {
+        let rate = self.shared.plan.write_bytes_per_s.unwrap_or(f64::INFINITY);
+        let piece = ((rate * DRIP_EVERY.as_secs_f64()) as usize).max(1);
+        let until = bytes.len().min(from + piece);
+        let _ = cx.write_to(Side::Back, &bytes[from..until]);
+        let after = Duration::from_secs_f64((until - from) as f64 / rate);
+        self.drip = (until < bytes.len())
+            .then(|| cx.set_timer(after))
+            .flatten()
+            .map(|timer| (until, timer));
     }
 
     /// Writes as long as the connection takes it.
@@ -393,6 +415,15 @@ impl Client {
     }
 
     pub(crate) fn on_timer(&mut self, cx: &mut Ctx<'_, Resident>, timer: TimerKey) {
+        if let Some((from, due)) = self.drip
+            && due == timer
+        {
+            let plan = Arc::clone(&self.shared.plan);
+            let bytes = self.talk.last_request(&plan, self.index);
+            self.write_slowly(cx, bytes, from);
+            self.send_due(cx, monotonic_ns());
+            return;
+        }
         if self.reading_again == Some(timer) {
             self.reading_again = None;
             cx.resume(Side::Back);
@@ -448,6 +479,9 @@ impl Client {
         cx.disconnect();
         self.talk.begin_again();
         self.alarm_ns = u64::MAX;
+        if let Some((_, timer)) = self.drip.take() {
+            cx.cancel_timer(timer);
+        }
         if let Some(timer) = self.reading_again.take() {
             cx.cancel_timer(timer);
         }
@@ -524,5 +558,8 @@ const PAUSE_DOUBLINGS_MAX: u32 = 6;
 /// Requests of one connection that a stage left unsent and that are counted one by one; a plan that leaves more than a million
 /// has long said what there is to say.
 const UNSENT_MAX: usize = 1 << 20;
+
+/// A slow sender writes so often, if its rate is a byte at least in that time.
+const DRIP_EVERY: Duration = Duration::from_millis(20);
 
 const ETIMEDOUT: i32 = 110;

@@ -42,6 +42,8 @@ pub struct Plan {
     pub pipeline: usize,
     /// Bytes a second that each connection reads; `None` is as they come.
     pub read_bytes_per_s: Option<f64>,
+    /// Bytes a second that each connection writes; `None` is each request at once.
+    pub write_bytes_per_s: Option<f64>,
     /// How long an answer, or a connection, is waited for.
     pub timeout_ns: u64,
     /// How often loops hand over what they recorded.

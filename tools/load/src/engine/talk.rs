@@ -107,6 +107,21 @@ impl Talk {
         }
     }
 
+    /// The bytes of the request that was sent last.
+    pub(crate) fn last_request<'p>(&self, plan: &'p Plan, index: u64) -> &'p [u8] {
+        match (self, &plan.workload) {
+            (Self::Echo { next, .. }, _) => {
+                let number = next.saturating_sub(1);
+                plan.pattern
+                    .slice(index, number, plan.message_len(index, number))
+            }
+            (Self::Script { sent, .. }, Workload::Script(script)) => {
+                script.request((sent.saturating_sub(1) % script.len() as u64) as usize)
+            }
+            _ => &[],
+        }
+    }
+
     /// Takes bytes from the server, up to the end of one answer. `has_asked` says whether one is awaited at all.
     pub(crate) fn feed(&mut self, plan: &Plan, index: u64, has_asked: bool, bytes: &[u8]) -> Fed {
         match (self, &plan.workload) {

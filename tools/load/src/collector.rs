@@ -1,0 +1,198 @@
+//! Adds up what the loops hand over: the stage as a whole, and a window at a time.
+//!
+//! The one idea: loops hand over at multiples of a tenth of a second, stages begin and end there, and windows are made of whole
+//! tenths, so that nothing has to be divided. What is answered after the end of a stage, in its grace, still counts for the
+//! stage and its last window; the processor time of the grace does not.
+
+use polyloop_measure::bill::ProcessBill;
+use polyloop_measure::host::MachineTime;
+
+use crate::result::{Beside, WindowRow};
+use crate::tally::Interval;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    loops: usize,
+    /// Connections open and requests outstanding, by loop, as told last.
+    open: Vec<u64>,
+    outstanding: Vec<u64>,
+    /// Whether the loop has handed over the last of the stage.
+    is_settled: Vec<bool>,
+    stage: u32,
+    begins_ns: u64,
+    ends_ns: u64,
+    total: Interval,
+    window: Interval,
+    windows: Vec<WindowRow>,
+    meter: Meter,
+    stage_meter: Meter,
+}
+
+/// What a stage came to.
+pub(crate) struct Collected {
+    pub(crate) total: Interval,
+    pub(crate) beside: Beside,
+    pub(crate) windows: Vec<WindowRow>,
+}
+
+impl Collector {
+    pub(crate) fn new(loops: usize, server_pids: Vec<u32>) -> Self {
+        let meter = Meter::new(server_pids);
+        Self {
+            loops,
+            open: vec![0; loops],
+            outstanding: vec![0; loops],
+            is_settled: vec![false; loops],
+            stage: 0,
+            begins_ns: 0,
+            ends_ns: u64::MAX,
+            total: Interval::new(0, 0, 0),
+            window: Interval::new(0, 0, 0),
+            windows: Vec::new(),
+            stage_meter: meter.clone(),
+            meter,
+        }
+    }
+
+    /// A stage begins.
+    pub(crate) fn begin(&mut self, stage: u32, begins_ns: u64, ends_ns: u64) {
+        self.stage = stage;
+        self.begins_ns = begins_ns;
+        self.ends_ns = ends_ns;
+        self.is_settled.fill(false);
+        self.total.begin(stage, 0, begins_ns);
+        self.window.begin(stage, 0, begins_ns);
+        self.windows.clear();
+    }
+
+    /// The time of the stage begins: what was used before is not on its bill.
+    pub(crate) fn start_meters(&mut self) {
+        self.meter.restart();
+        self.stage_meter.restart();
+    }
+
+    /// Adds what a loop handed over.
+    pub(crate) fn absorb(&mut self, interval: &mut Interval) {
+        let at = interval.loop_index;
+        self.open[at] = interval.open;
+        self.outstanding[at] = interval.outstanding;
+        if interval.stage != self.stage {
+            return;
+        }
+        self.is_settled[at] |= interval.is_last;
+        if interval.until_ns <= self.begins_ns || interval.from_ns >= self.ends_ns {
+            interval.cpu_ns = 0;
+        }
+        self.total.add(interval);
+        self.window.add(interval);
+    }
+
+    /// Closes the window that ends at `until_ns`, and begins the next.
+    pub(crate) fn cut_window(&mut self, until_ns: u64, each: impl FnOnce(&Interval, &Beside)) {
+        let beside = self.meter.read_and_restart();
+        self.window.until_ns = until_ns;
+        self.window.open = self.open();
+        self.window.outstanding = self.outstanding();
+        each(&self.window, &beside);
+        let since_s = (self.window.from_ns.saturating_sub(self.begins_ns)) as f64 / 1e9;
+        self.windows
+            .push(WindowRow::of(since_s, &self.window, &beside));
+        self.window.begin(self.stage, 0, until_ns);
+    }
+
+    /// The time of the stage is over; what still comes is its grace.
+    pub(crate) fn stop_meters(&mut self) -> Beside {
+        self.stage_meter.read_and_restart()
+    }
+
+    /// The stage, whole. `beside` is what [`stop_meters`](Self::stop_meters) said.
+    pub(crate) fn finish(&mut self, beside: Beside, ends_ns: u64) -> Collected {
+        let mut total = Interval::new(self.stage, 0, self.begins_ns);
+        std::mem::swap(&mut total, &mut self.total);
+        total.from_ns = self.begins_ns;
+        total.until_ns = ends_ns;
+        total.open = self.open();
+        Collected {
+            total,
+            beside,
+            windows: std::mem::take(&mut self.windows),
+        }
+    }
+
+    pub(crate) fn open(&self) -> u64 {
+        self.open.iter().sum()
+    }
+
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding.iter().sum()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled.iter().all(|is_settled| *is_settled)
+    }
+
+    pub(crate) const fn total(&self) -> &Interval {
+        &self.total
+    }
+
+    pub(crate) const fn loops(&self) -> usize {
+        self.loops
+    }
+}
+
+/// What is used beside the load.
+#[derive(Debug, Clone)]
+struct Meter {
+    server_pids: Vec<u32>,
+    server_cpu_ns: Option<u64>,
+    machine: Option<MachineTime>,
+}
+
+impl Meter {
+    fn new(server_pids: Vec<u32>) -> Self {
+        let mut meter = Self {
+            server_pids,
+            server_cpu_ns: None,
+            machine: None,
+        };
+        meter.restart();
+        meter
+    }
+
+    fn server_now_ns(&self) -> Option<u64> {
+        if self.server_pids.is_empty() {
+            return None;
+        }
+        // One that is gone leaves a sum that says nothing.
+        self.server_pids.iter().try_fold(0, |sum, &pid| {
+            Some(sum + ProcessBill::read(pid).ok()?.cpu_ns)
+        })
+    }
+
+    fn restart(&mut self) {
+        self.server_cpu_ns = self.server_now_ns();
+        // A machine without /proc/stat has nothing to say.
+        self.machine = MachineTime::read().ok();
+    }
+
+    fn read_and_restart(&mut self) -> Beside {
+        let (server_before, machine_before) = (self.server_cpu_ns, self.machine);
+        self.restart();
+        let server_cpu_ns = self
+            .server_cpu_ns
+            .zip(server_before)
+            .map(|(now_ns, before_ns)| now_ns.saturating_sub(before_ns));
+        let machine = self
+            .machine
+            .zip(machine_before)
+            .map(|(now, before)| now.since(before));
+        Beside {
+            server_cpu_ns,
+            machine_busy_share: machine.map_or(0.0, |time| {
+                time.busy_ticks as f64 / time.total_ticks.max(1) as f64
+            }),
+            machine_steal_share: machine.map_or(0.0, MachineTime::steal_share),
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! What a load is, worked out from what was typed: every default filled in, every contradiction refused.
+//!
+//! Each setting is written down with its origin ([`Setting`]), since a result without its settings is a rumour.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use polyloop::server::ServerSettings;
+use polyloop::{Remote, Tuning};
+use polyloop_core::placement::{Pin, Wish};
+use polyloop_core::units::{format_count, format_duration};
+use polyloop_sys::clock::monotonic_ns;
+use polyloop_sys::descriptors;
+
+use crate::args::{CloseArg, RunArgs, Way};
+use crate::engine::{Churn, Pace, Plan, Workload};
+use crate::objective::Objective;
+use crate::output::{Format, Live, OutputSettings};
+use crate::plan::arrivals::ArrivalKind;
+use crate::plan::payload::Pattern;
+use crate::plan::script::Script;
+use crate::plan::sizes::Sizes;
+use crate::result::{Mode, Origin, Setting};
+
+/// A load that can be run.
+#[derive(Debug)]
+pub struct Settings {
+    /// What each connection does.
+    pub plan: Arc<Plan>,
+    /// What the loops are made with.
+    pub server: ServerSettings,
+    /// How fast.
+    pub pace: Pace,
+    /// Open or closed.
+    pub mode: Mode,
+    /// What to search for.
+    pub find_max: Option<FindMax>,
+    /// Before measuring.
+    pub warm_up: Duration,
+    /// How long to measure, or a trial takes.
+    pub duration: Duration,
+    /// How long answers are waited for at the end of a stage.
+    pub grace: Duration,
+    /// How often a row is written.
+    pub interval: Duration,
+    /// The server's processes.
+    pub server_pids: Vec<u32>,
+    /// Whether a doubt is an error.
+    pub is_strict: bool,
+    /// Files and views.
+    pub output: OutputSettings,
+    /// All of it, for the result.
+    pub list: Vec<Setting>,
+}
+
+/// A search that was asked for.
+#[derive(Debug, Clone)]
+pub struct FindMax {
+    /// What has to hold.
+    pub objective: Objective,
+    /// Where the search begins.
+    pub start_rate: f64,
+    /// Where it ends.
+    pub max_rate: Option<f64>,
+}
+
+/// Why a load cannot be run as it was asked for. The text names the thing, the reason and the way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
+fn refused<T>(text: impl Into<String>) -> Result<T, SettingsError> {
+    Err(SettingsError(text.into()))
+}
+
+impl Settings {
+    /// Works it out.
+    ///
+    /// # Errors
+    /// A contradiction, a value out of its range, a target that cannot be found, a script that cannot be read, more connections
+    /// than the system allows.
+    pub fn new(args: &RunArgs) -> Result<Self, SettingsError> {
+        let mut notes = Notes::default();
+        let to = targets(&args.target)?;
+        notes.typed("target", args.target.join(","));
+        let workload = workload(args, &mut notes)?;
+        let connections = notes.or("connections", args.connections, 64);
+        let probe_rate = args.probe;
+        let (pace, mode) = pace(args, &mut notes);
+        let churn = churn(args, &mut notes);
+        let loops = notes.or("loops", args.loops, default_loops()).max(1) as usize;
+        let pipeline = notes.or("pipeline", args.pipeline, 1).max(1) as usize;
+        let sources = args.sources.clone();
+        notes.maybe("sources", sources.as_ref().map(ToString::to_string));
+        notes.maybe("congestion", args.congestion.clone());
+        notes.maybe("read-rate", args.read_rate.map(|rate| rate.to_string()));
+        notes.maybe("write-rate", args.write_rate.map(|rate| rate.to_string()));
+        if connections == 0 {
+            return refused("--connections 0: there is nothing to load with; ask for one at least");
+        }
+        let probe_connections = if probe_rate.is_some() {
+            (connections / 100).clamp(1, PROBE_CONNECTIONS_MAX)
+        } else {
+            0
+        };
+        check_descriptors(connections + probe_connections)?;
+        if let Some(sources) = &sources {
+            sources
+                .enough_for(connections, to.len() as u64)
+                .map_err(|shortage| SettingsError(shortage.to_string()))?;
+        }
+        let probe_rate_per_s = probe_rate.map_or(0.0, |asked| probe_rate_of(asked, pace));
+        notes.maybe("probe", probe_rate.map(|_| format!("{probe_rate_per_s}/s")));
+        let ramp_rate = notes
+            .or("ramp-rate", args.ramp_rate, RAMP_RATE_DEFAULT)
+            .max(1.0);
+        let timeout = notes.time("timeout", args.timeout, Duration::from_secs(10));
+        let arrivals = args.arrivals.unwrap_or(ArrivalKind::Exponential);
+        notes.push("arrivals", &arrivals, args.arrivals.is_some());
+        let seed = notes.or("seed", args.seed, 1);
+        let spin = notes.time("spin", args.spin, Duration::from_micros(50));
+        let find_max = args.find_max.clone().map(|objective| FindMax {
+            objective,
+            start_rate: args.rate.unwrap_or(RATE_DEFAULT).max(1.0),
+            max_rate: args.max_rate,
+        });
+        notes.maybe("find-max", find_max.as_ref().map(|it| it.objective.to_string()));
+        notes.maybe("max-rate", args.max_rate.map(|rate| format!("{rate}/s")));
+        let duration_default = if find_max.is_some() { 3 } else { 10 };
+        let duration = notes.time(
+            "duration",
+            args.duration,
+            Duration::from_secs(duration_default),
+        );
+        let warm_up = notes.time("warm-up", args.warm_up, Duration::from_secs(2));
+        let grace = notes.time("grace", args.grace, Duration::from_secs(2));
+        let interval = notes.time("interval", args.interval, Duration::from_secs(1));
+        if interval < INTERVAL_MIN {
+            return refused(format!(
+                "--interval {}: rows come every {} at most; ask for longer ones",
+                format_duration(interval),
+                format_duration(INTERVAL_MIN)
+            ));
+        }
+        if duration.is_zero() {
+            return refused("--duration 0s: there is nothing to measure; ask for some seconds");
+        }
+        let largest = workload_bytes_max(&workload);
+        let plan = Plan {
+            to,
+            sources,
+            congestion: args.congestion.as_deref().map(Arc::from),
+            connections,
+            probe_connections,
+            probe_rate_per_s,
+            loops,
+            dial_from_ns: monotonic_ns(),
+            dial_every_ns: 1e9 / ramp_rate,
+            workload,
+            churn,
+            arrivals,
+            pipeline,
+            read_bytes_per_s: args.read_rate.map(|rate| rate.max(1) as f64),
+            write_bytes_per_s: args.write_rate.map(|rate| rate.max(1) as f64),
+            timeout_ns: (timeout.as_nanos() as u64).max(NS_PER_MS),
+            interval_ns: HAND_OVER_NS,
+            pattern: Pattern::new(seed, largest),
+            seed,
+        };
+        let server = server_settings(args, &plan, spin, &mut notes);
+        Ok(Self {
+            plan: Arc::new(plan),
+            server,
+            pace,
+            mode,
+            find_max,
+            warm_up,
+            duration,
+            grace,
+            interval,
+            server_pids: args.server_pid.clone(),
+            is_strict: args.strict,
+            output: OutputSettings {
+                json: args.json.clone(),
+                csv: args.csv.clone(),
+                hlog: args.hlog.clone(),
+                hgrm: args.hgrm.clone(),
+                live: args.live.unwrap_or(Live::Auto),
+                format: args.format.unwrap_or(Format::Text),
+            },
+            list: notes.0,
+        })
+    }
+}
+
+/// The settings as they are worked out.
+#[derive(Debug, Default)]
+struct Notes(Vec<Setting>);
+
+impl Notes {
+    fn push(&mut self, name: &str, value: &impl ToString, is_typed: bool) {
+        let origin = if is_typed {
+            Origin::Flag
+        } else {
+            Origin::Default
+        };
+        self.0.push(Setting::new(name, value.to_string(), origin));
+    }
+
+    fn typed(&mut self, name: &str, value: impl ToString) {
+        self.push(name, &value, true);
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.push(name, &value, true);
+        }
+    }
+
+    fn or<T: ToString + Copy>(&mut self, name: &str, typed: Option<T>, default: T) -> T {
+        let value = typed.unwrap_or(default);
+        self.push(name, &value, typed.is_some());
+        value
+    }
+
+    fn time(&mut self, name: &str, typed: Option<Duration>, default: Duration) -> Duration {
+        let value = typed.unwrap_or(default);
+        self.push(name, &format_duration(value), typed.is_some());
+        value
+    }
+}
+
+fn targets(texts: &[String]) -> Result<Vec<Remote>, SettingsError> {
+    if texts.is_empty() {
+        return refused("there is no target: name the server, as in polyloop-load 127.0.0.1:7000");
+    }
+    let mut remotes = Vec::new();
+    for text in texts {
+        if let Some(path) = text.strip_prefix("unix:") {
+            remotes.push(Remote::Unix(Arc::from(Path::new(path))));
+            continue;
+        }
+        let first: Option<SocketAddr> = match text.to_socket_addrs() {
+            Ok(mut found) => found.next(),
+            Err(error) => {
+                return refused(format!(
+                    "target {text}: {error}; write HOST:PORT, as in 127.0.0.1:7000 or [::1]:7000, or unix:/PATH"
+                ));
+            }
+        };
+        match first {
+            Some(addr) => remotes.push(Remote::Tcp(addr)),
+            None => return refused(format!("target {text}: the name has no address")),
+        }
+    }
+    Ok(remotes)
+}
+
+fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError> {
+    let script_error = |error: crate::plan::script::ScriptError| SettingsError(error.to_string());
+    if let Some(way) = args.stream {
+        let chunk = STREAM_CHUNK_BYTES;
+        notes.typed("stream", format!("{way:?}").to_lowercase());
+        return Ok(match way {
+            Way::Up => Workload::Up { chunk },
+            Way::Down => Workload::Down,
+            Way::Both => Workload::Flood { chunk },
+        });
+    }
+    if let Some(path) = &args.script {
+        notes.typed("script", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            SettingsError(format!(
+                "--script {}: {error}; name a file of send and expect lines",
+                path.display()
+            ))
+        })?;
+        return Script::parse(&text).map(Workload::Script).map_err(|error| {
+            SettingsError(format!("--script {}: {error}", path.display()))
+        });
+    }
+    if let (Some(send), Some(expect)) = (&args.send, &args.expect) {
+        notes.typed("send", send);
+        notes.typed("expect", expect);
+        return Script::ping_pong(send, expect)
+            .map(Workload::Script)
+            .map_err(script_error);
+    }
+    if let Some(path) = &args.http {
+        notes.typed("http", path);
+        let host = args.target.first().map_or("localhost", String::as_str);
+        return Script::http_get(host, path)
+            .map(Workload::Script)
+            .map_err(script_error);
+    }
+    let sizes = match &args.size {
+        Some(sizes) => sizes.clone(),
+        None => Sizes::fixed_len(64),
+    };
+    notes.push("size", &sizes, args.size.is_some());
+    Ok(Workload::Echo { sizes })
+}
+
+fn workload_bytes_max(workload: &Workload) -> usize {
+    match workload {
+        Workload::Echo { sizes } => sizes.max(),
+        Workload::Up { chunk } | Workload::Flood { chunk } => *chunk,
+        Workload::Script(_) | Workload::Down => 1,
+    }
+}
+
+fn pace(args: &RunArgs, notes: &mut Notes) -> (Pace, Mode) {
+    if args.closed || args.stream.is_some() {
+        notes.push("closed", &true, args.closed);
+        return (Pace::Closed, Mode::Closed);
+    }
+    if let Some(rate_per_s) = args.connect_rate {
+        notes.typed("connect-rate", format!("{rate_per_s}/s"));
+        return (Pace::Open { rate_per_s }, Mode::Open);
+    }
+    if args.find_max.is_some() {
+        return (Pace::Silent, Mode::Open);
+    }
+    let default = if args.idle { 0.0 } else { RATE_DEFAULT };
+    let rate_per_s = args.rate.unwrap_or(default);
+    notes.push("rate", &format!("{rate_per_s}/s"), args.rate.is_some());
+    if args.idle {
+        notes.typed("idle", true);
+    }
+    if rate_per_s > 0.0 {
+        (Pace::Open { rate_per_s }, Mode::Open)
+    } else {
+        (Pace::Silent, Mode::Open)
+    }
+}
+
+fn churn(args: &RunArgs, notes: &mut Notes) -> Option<Churn> {
+    let is_asked = args.connect_rate.is_some()
+        || args.requests_per_connection.is_some()
+        || args.close.is_some();
+    is_asked.then(|| {
+        let requests = notes.or("requests-per-connection", args.requests_per_connection, 1);
+        let resets = args.close == Some(CloseArg::Reset);
+        let how = if resets { "reset" } else { "fin" };
+        notes.push("close", &how, args.close.is_some());
+        Churn {
+            requests: requests.max(1),
+            resets,
+        }
+    })
+}
+
+fn probe_rate_of(asked: f64, pace: Pace) -> f64 {
+    if asked > 0.0 {
+        return asked;
+    }
+    match pace {
+        Pace::Open { rate_per_s } => (rate_per_s * PROBE_SHARE).max(PROBE_RATE_MIN),
+        Pace::Closed | Pace::Silent => PROBE_RATE_MIN,
+    }
+}
+
+fn server_settings(
+    args: &RunArgs,
+    plan: &Plan,
+    spin: Duration,
+    notes: &mut Notes,
+) -> ServerSettings {
+    let loops = plan.loops + usize::from(plan.probe_connections > 0);
+    notes.maybe("cores", args.cores.as_ref().map(ToString::to_string));
+    let mut tuning = Tuning {
+        idle_timeout: None,
+        alarm_spin: spin,
+        // A long batch would make the sends that are due meanwhile late.
+        quota: Duration::from_micros(100),
+        timers_max: ALARMS_PER_TURN,
+        inbox_max: INBOX_PER_TURN,
+        ..Tuning::default()
+    };
+    if let Some(rate) = plan.read_bytes_per_s {
+        // A slow reader that took 64 KiB at once would be a fast one that sleeps.
+        tuning.read_bytes_max = ((rate / 10.0) as usize).clamp(4096, tuning.read_bytes_max);
+    }
+    ServerSettings {
+        wish: Wish {
+            loops: Some(loops),
+            cores: args.cores.clone(),
+            pin: if args.cores.is_some() {
+                Pin::Auto
+            } else {
+                Pin::Never
+            },
+        },
+        tuning,
+        // Connections of residents take no permits.
+        connections_max: Some(1),
+        stall_threshold: None,
+        rescue: false,
+        pools: Vec::new(),
+        ..ServerSettings::default()
+    }
+}
+
+/// More connections than descriptors: said before the first is made.
+fn check_descriptors(connections: u64) -> Result<(), SettingsError> {
+    let limit = descriptors::raise_limit()
+        .map_err(|error| SettingsError(format!("raising RLIMIT_NOFILE: {error}")))?;
+    let room = limit.soft.saturating_sub(DESCRIPTORS_RESERVED);
+    if connections <= room {
+        return Ok(());
+    }
+    refused(format!(
+        "--connections {}: this process may have {} open at once (RLIMIT_NOFILE is {}, {DESCRIPTORS_RESERVED} are kept for \
+         files and loops); ask for fewer, raise the hard limit (ulimit -Hn, LimitNOFILE=), or run several processes with a share each",
+        format_count(connections),
+        format_count(room),
+        limit.soft,
+    ))
+}
+
+fn default_loops() -> u64 {
+    (polyloop_measure::host::cores() as u64 / 2).max(1)
+}
+
+/// Few enough to see what a request costs a server that rests, and not to disturb one that works.
+const RATE_DEFAULT: f64 = 1_000.0;
+
+/// A server with the usual backlog of 4,096 accepts these without dropping a SYN.
+const RAMP_RATE_DEFAULT: f64 = 10_000.0;
+
+/// mutilate's and lancet's habit: a hundredth of the load.
+const PROBE_SHARE: f64 = 0.01;
+const PROBE_RATE_MIN: f64 = 100.0;
+const PROBE_CONNECTIONS_MAX: u64 = 64;
+
+/// Files, polls, wakers, the terminal.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Loops hand over what they recorded so often; rows are made of several.
+const HAND_OVER_NS: u64 = 100_000_000;
+const INTERVAL_MIN: Duration = Duration::from_nanos(HAND_OVER_NS);
+
+/// A read follows after so many sends at the latest: answers must not wait for a long row of sends that are due.
+const ALARMS_PER_TURN: usize = 64;
+const INBOX_PER_TURN: usize = 1024;
+
+const STREAM_CHUNK_BYTES: usize = 64 * 1024;
+const NS_PER_MS: u64 = 1_000_000;
