@@ -228,6 +228,30 @@ fn files_are_taken_in_turn_or_by_side() {
     }
 }
 
+#[derive(Debug, clap::Parser)]
+struct Typed {
+    #[command(flatten)]
+    compare: CompareArgs,
+}
+
+#[test]
+fn the_command_line_takes_both_forms_and_no_mixture() {
+    // Goal: the flags are consistent and say what they take. Method: clap's own checks, and each way of typing it.
+    use clap::{CommandFactory as _, Parser as _};
+    Typed::command().debug_assert();
+    let typed = |words: &[&str]| Typed::try_parse_from([&["compare"], words].concat());
+    assert_eq!(typed(&["1", "2"]).unwrap().compare.files.len(), 2);
+    let by_side = typed(&["--a", "1", "3", "--b", "2", "4", "--force"])
+        .unwrap()
+        .compare;
+    assert_eq!(
+        (by_side.a.len(), by_side.b.len(), by_side.force),
+        (2, 2, true)
+    );
+    typed(&["--a", "1"]).unwrap_err();
+    typed(&["1", "--a", "1", "--b", "2"]).unwrap_err();
+}
+
 /// Ranks of five against five fall into one of 252 orders, and two are this far apart: p is 2 / 252. The interval goes
 /// from 200 / 103 to 208 / 101.
 const GOLDEN: &str = "\
