@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use polyloop_core::cores::CoreList;
 use polyloop_core::units::{parse_bytes, parse_count, parse_duration};
 
+use crate::compare::CompareArgs;
 use crate::objective::Objective;
 use crate::output::{Format, Live};
 use crate::plan::arrivals::ArrivalKind;
@@ -41,23 +42,6 @@ pub struct Cli {
 pub enum Command {
     /// Compare result files: ratios with a 95 % interval, ~ where the difference is noise
     Compare(CompareArgs),
-}
-
-/// Files to compare.
-#[derive(Debug, Args)]
-pub struct CompareArgs {
-    /// Two result files, the first of which is the base
-    #[arg(value_name = "A.json B.json", num_args = 0..=2, conflicts_with_all = ["a", "b"])]
-    pub files: Vec<PathBuf>,
-    /// Result files of the base; several are better than one, since then whole runs are the samples
-    #[arg(long, value_name = "FILE", num_args = 1.., requires = "b")]
-    pub a: Vec<PathBuf>,
-    /// Result files to compare with it
-    #[arg(long, value_name = "FILE", num_args = 1.., requires = "a")]
-    pub b: Vec<PathBuf>,
-    /// Compare although one is an open loop and the other a closed one
-    #[arg(long)]
-    pub force: bool,
 }
 
 /// The flags of a load.

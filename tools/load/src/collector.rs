@@ -95,9 +95,8 @@ impl Collector {
         self.window.open = self.open();
         self.window.outstanding = self.outstanding();
         each(&self.window, &beside);
-        let since_s = (self.window.from_ns.saturating_sub(self.begins_ns)) as f64 / 1e9;
         self.windows
-            .push(WindowRow::of(since_s, &self.window, &beside));
+            .push(WindowRow::of(&self.window, &beside, self.begins_ns));
         self.window.begin(self.stage, 0, until_ns);
     }
 

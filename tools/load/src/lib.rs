@@ -19,8 +19,18 @@
 //! clock that measures it. The histogram that counts from the moment it was sent is kept beside it, and so is the
 //! difference, the send lag, which is the generator's own fault where the connection was free.
 
+pub mod args;
+mod collector;
+pub mod compare;
+pub mod director;
+pub mod doubt;
 pub mod engine;
-pub mod plan;
+mod hunt;
+mod judge;
+pub mod objective;
 pub mod output;
+pub mod plan;
 pub mod result;
+pub mod search;
+pub mod settings;
 pub mod tally;

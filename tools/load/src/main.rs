@@ -4,14 +4,23 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use polyloop_load::args::{Cli, Command};
-use polyloop_load::compare;
 use polyloop_load::director::{Director, Ending};
+use polyloop_load::output::Format;
 use polyloop_load::settings::Settings;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Compare(args)) => compare_files(&args),
+        Some(Command::Compare(args)) => match args.run() {
+            Ok(report) => {
+                print!("{}", report.shown(Format::Text));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("polyloop-load: {error}");
+                ExitCode::from(USAGE)
+            }
+        },
         None => run(&cli),
     }
 }

@@ -14,6 +14,9 @@
 //! A path that cannot be opened is an error before the run ([`OutputError`]). A write that fails later (a full disk) is
 //! told once on stderr, becomes a warning of the result, and the run goes on; [`Outcome::is_whole`] then says no.
 //!
+//! An interrupted run ends its stage with what there is of it and finishes like any other, with `is_complete` false; one
+//! that is killed leaves the result as of its last stage, and the rows as of its last interval.
+//!
 //! Deliberately absent: measuring, percentiles, doubts. Those come in as [`StageResult`] and [`RunResult`].
 
 mod csv;

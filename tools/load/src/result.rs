@@ -11,7 +11,6 @@
 //! name ends in `_us` and seconds where it ends in `_s`; `rates` are per second.
 
 mod fault;
-mod machine;
 mod quantiles;
 mod read;
 mod stage;
@@ -20,7 +19,7 @@ mod time;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{explain_fault, fault_key};
-pub use machine::Machine;
+pub use polyloop_measure::machine::Machine;
 pub use quantiles::Quantiles;
 pub(crate) use quantiles::quantile_us;
 pub use read::ResultError;

@@ -297,7 +297,7 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
     }
     let sizes = match &args.size {
         Some(sizes) => sizes.clone(),
-        None => Sizes::fixed_len(64),
+        None => Sizes::fixed(64),
     };
     notes.push("size", &sizes, args.size.is_some());
     Ok(Workload::Echo { sizes })

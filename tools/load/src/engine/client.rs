@@ -293,7 +293,7 @@ impl Client {
             return;
         }
         let mut bytes_out = 0;
-        let bytes = self.shared.plan.pattern.bytes(chunk);
+        let bytes = self.shared.plan.pattern.slice(self.index, 0, chunk);
         while cx.room(Side::Back) == Room::Open {
             let _ = cx.write_to(Side::Back, bytes);
             bytes_out += chunk as u64;

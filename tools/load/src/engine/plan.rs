@@ -1,7 +1,7 @@
 //! What every connection of a run needs to know, worked out before the first is made.
 
 use super::orders::Order;
-use crate::plan::arrivals::{ArrivalKind, Arrivals, phase_ns};
+use crate::plan::arrivals::{ArrivalKind, Arrivals};
 use crate::plan::payload::Pattern;
 use crate::plan::script::Script;
 use crate::plan::sizes::Sizes;
@@ -115,7 +115,7 @@ impl Plan {
     #[must_use]
     pub fn message_len(&self, index: u64, number: u64) -> usize {
         match &self.workload {
-            Workload::Echo { sizes } => match sizes.fixed() {
+            Workload::Echo { sizes } => match sizes.only() {
                 Some(len) => len,
                 None => {
                     let mut random = SplitMix64::new(mix(self.seed ^ mix(index)) ^ number);
@@ -139,9 +139,9 @@ impl Plan {
             (self.connections, index, rate_per_s)
         };
         let interval_ns = members.max(1) as f64 / rate.max(RATE_MIN) * 1e9;
-        let first_ns = order.begins_ns + phase_ns(place, members, interval_ns);
-        let seed = mix(self.seed ^ mix(index ^ u64::from(order.stage) << 48));
-        Arrivals::new(self.arrivals, interval_ns, first_ns, seed)
+        let seed = mix(self.seed ^ mix(u64::from(order.stage) << 1 | u64::from(is_probe)));
+        let place = (place, members.max(1));
+        Arrivals::of_connection(self.arrivals, interval_ns, order.begins_ns, place, seed)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct View {
 enum Shown {
     Nothing,
     /// What happened since the last line.
-    Plain(Option<Interval>),
+    Plain(Option<Box<Interval>>),
     Screen(Screen),
 }
 
@@ -69,7 +69,7 @@ impl View {
             Shown::Nothing => {}
             Shown::Plain(pending) => {
                 let since = match pending.take() {
-                    None => interval.clone(),
+                    None => Box::new(interval.clone()),
                     Some(mut since) => {
                         since.add(interval);
                         since.open = interval.open;

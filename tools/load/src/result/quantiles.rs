@@ -8,12 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
+use polyloop_measure::quantile::quantile_ns;
 use serde::{Deserialize, Serialize};
 
 use super::stage::rounded;
-
-/// Fewer samples than this beyond a quantile do not tell it.
-const SAMPLES_BEYOND: f64 = 100.0;
 
 /// The percentiles of one histogram in microseconds, where it can tell them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -47,7 +45,7 @@ impl Quantiles {
         if histogram.is_empty() {
             return Self::default();
         }
-        let at = |quantile| quantile_us(histogram, quantile, SAMPLES_BEYOND);
+        let at = |quantile| quantile_ns(histogram, quantile).map(|ns| us(ns.min(histogram.max())));
         Self {
             samples: histogram.len(),
             min_us: Some(us(histogram.min())),
