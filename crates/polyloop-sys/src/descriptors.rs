@@ -6,12 +6,15 @@
 //!
 //! Deliberately absent: permits and reserves, which are decisions.
 
+#![expect(unsafe_code, reason = "a thread that leaves its table has to know what it holds")]
+
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 
 use rustix::event::EventfdFlags;
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::UnshareFlags;
 
 /// What [`raise_limit`] found and what it left. `u64::MAX` stands for "no limit".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,24 @@ pub fn raise_limit() -> io::Result<DescriptorLimit> {
         soft: after.current.unwrap_or(u64::MAX),
         hard: after.maximum.unwrap_or(u64::MAX),
     })
+}
+
+/// Gives this thread a table of its own: a copy of the one that it shared, from now on apart. What this thread opens, others do
+/// not see, nor what they close; the limit holds for each table by itself, and a look-up in a table that nobody shares needs no
+/// atomic reference count.
+///
+/// Descriptors that were open before are open in both, so that whatever they stand for stays until both have closed it. A value
+/// that owns a descriptor opened by *this* thread later must be dropped by this thread: on another, its number is somebody
+/// else's. Call it on a thread that will hand no descriptor to others, before it opens its first.
+///
+/// # Errors
+/// `OutOfMemory`, or what a security filter says.
+pub fn part_from_shared_table() -> io::Result<()> {
+    // SAFETY: no descriptor changes its meaning on this thread or any other by this call: the copy has the same numbers. The
+    // condition for later, that descriptors do not cross threads, is the caller's, above; breaking it closes or uses a wrong
+    // file, which is no breach of memory.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }?;
+    Ok(())
 }
 
 /// Makes the table large enough for `target` descriptors now. Call it before threads start: see the module's text.

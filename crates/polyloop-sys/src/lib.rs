@@ -1,8 +1,8 @@
 //! The operating system's side of polyloop: sockets, descriptors, cores, clocks and what `/proc` says about threads.
 //!
 //! One idea: everything that needs a system call the standard library does not offer lives here, behind types that
-//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to five modules with one
-//! call each ([`clock`], [`cpu_filter`], [`dial`], [`net`], [`send_queue`]); the rest goes through the safe wrappers of rustix.
+//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to six modules with one
+//! call each ([`clock`], [`cpu_filter`], [`descriptors`], [`dial`], [`net`], [`send_queue`]); the rest goes through the safe wrappers of rustix.
 //!
 //! Deliberately absent: decisions. Nothing here retries, waits, counts or chooses; an error is handed on as the kernel
 //! gave it. There is no poll object either; that is the driver's.

@@ -86,7 +86,7 @@ pub use crate::{
     input::Input,
     offload::{JobId, PoolId},
     server::{
-        AcceptMode, BoundListener, DescriptorFacts, Ended, EndedBy, Life, LoopInfo, Running,
+        AcceptMode, BoundListener, DescriptorFacts, DescriptorTables, Ended, EndedBy, Life, LoopInfo, Running,
         Server, ServerSettings, StartError, Status,
     },
     token::{Side, Target, Token},

@@ -59,6 +59,18 @@ impl Default for AcceptMode {
     }
 }
 
+/// Where the descriptors of a loop are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DescriptorTables {
+    /// In the one table of the process.
+    #[default]
+    Shared,
+    /// In a table of the loop's own, so that `RLIMIT_NOFILE` holds for each loop instead of all together. For servers without
+    /// listeners ([`Server::without_listeners`]), whose loops have nothing to hand to each other. A descriptor for each loop
+    /// stays in the process's table when the server has ended.
+    Private,
+}
+
 /// What a server is told. The defaults are safe: bounded connections, idle and linger timeouts on.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -91,6 +103,8 @@ pub struct ServerSettings {
     pub stall_threshold: Option<Duration>,
     /// Whether a healthy loop accepts from the listeners of one that is stuck.
     pub rescue: bool,
+    /// Whether loops share the process's table of descriptors.
+    pub tables: DescriptorTables,
     /// Sockets on their way to one loop.
     pub handed_max: usize,
     /// Messages on their way to one loop.
@@ -118,6 +132,7 @@ impl Default for ServerSettings {
             drain: Duration::from_secs(30),
             stall_threshold: Some(polyloop_core::stall::THRESHOLD_DEFAULT),
             rescue: true,
+            tables: DescriptorTables::Shared,
             handed_max: capacities.handed_max,
             messages_max: capacities.messages_max,
             pass_signals: Vec::new(),
@@ -339,6 +354,11 @@ pub enum StartError {
     /// No listener was added.
     #[error("there is nothing to listen on: add a listener")]
     NoListener,
+    /// Private tables of descriptors, and a listener.
+    #[error(
+        "loops that listen share one table of descriptors: start without listeners, or leave the tables shared"
+    )]
+    TablesPrivate,
     /// A listener cannot be opened.
     #[error("{0}")]
     Listen(ListenError),

@@ -154,6 +154,10 @@ pub struct RunArgs {
     /// The server's process, or processes, whose processor time is told beside the load
     #[arg(long, value_name = "PID", value_delimiter = ',', help_heading = "Instrument")]
     pub server_pid: Vec<u32>,
+    /// Whether loops share the process's table of descriptors, which RLIMIT_NOFILE bounds: auto, shared, private (each loop has one
+    /// of its own, and room for as many connections) [default: auto, private when one is not enough]
+    #[arg(long, value_name = "WHICH", value_enum, help_heading = "Instrument")]
+    pub fd_tables: Option<TablesArg>,
     /// Where everything random begins [default: 1, so that two runs are the same load]
     #[arg(long, value_name = "NUMBER", help_heading = "Instrument")]
     pub seed: Option<u64>,
@@ -182,6 +186,17 @@ pub struct RunArgs {
     /// A reason to doubt the result is an error: exit code 4
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Output")]
     pub strict: bool,
+}
+
+/// Whose the tables of descriptors are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TablesArg {
+    /// Private when one table is not enough.
+    Auto,
+    /// One for the process.
+    Shared,
+    /// One for each loop.
+    Private,
 }
 
 /// Which way a stream goes.

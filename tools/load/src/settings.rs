@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polyloop::server::ServerSettings;
-use polyloop::{Remote, Tuning};
+use polyloop::{DescriptorTables, Remote, Tuning};
 use polyloop_core::placement::{Pin, Wish};
 use polyloop_core::units::{format_count, format_duration};
 use polyloop_sys::clock::monotonic_ns;
 use polyloop_sys::descriptors;
 
-use crate::args::{CloseArg, RunArgs, Way};
+use crate::args::{CloseArg, RunArgs, TablesArg, Way};
 use crate::engine::{Churn, Pace, Plan, Workload};
 use crate::objective::Objective;
 use crate::output::{Format, Live, OutputSettings};
@@ -105,7 +105,7 @@ impl Settings {
         } else {
             0
         };
-        check_descriptors(connections + probe_connections)?;
+        let tables = tables(args, connections + probe_connections, loops, &mut notes)?;
         if let Some(sources) = &sources {
             sources
                 .enough_for(connections, to.len() as u64)
@@ -169,7 +169,10 @@ impl Settings {
             pattern: Pattern::new(seed, largest),
             seed,
         };
-        let server = server_settings(args, &plan, spin, &mut notes);
+        let server = ServerSettings {
+            tables,
+            ..server_settings(args, &plan, spin, &mut notes)
+        };
         Ok(Self {
             plan: Arc::new(plan),
             server,
@@ -259,7 +262,6 @@ fn targets(texts: &[String]) -> Result<Vec<Remote>, SettingsError> {
 }
 
 fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError> {
-    let script_error = |error: crate::plan::script::ScriptError| SettingsError(error.to_string());
     if let Some(way) = args.stream {
         let chunk = STREAM_CHUNK_BYTES;
         notes.typed("stream", format!("{way:?}").to_lowercase());
@@ -284,16 +286,18 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
     if let (Some(send), Some(expect)) = (&args.send, &args.expect) {
         notes.typed("send", send);
         notes.typed("expect", expect);
-        return Script::ping_pong(send, expect)
+        // Escapes are those of a script, so that a shell's quoting is enough.
+        let text = format!("send \"{}\"\nexpect \"{}\"\n", quoted(send), quoted(expect));
+        return Script::parse(&text)
             .map(Workload::Script)
-            .map_err(script_error);
+            .map_err(|error| SettingsError(format!("--send, --expect: {error}")));
     }
     if let Some(path) = &args.http {
         notes.typed("http", path);
         let host = args.target.first().map_or("localhost", String::as_str);
         return Script::http_get(host, path)
             .map(Workload::Script)
-            .map_err(script_error);
+            .map_err(|fault| SettingsError(format!("--http {path}: {fault}")));
     }
     let sizes = match &args.size {
         Some(sizes) => sizes.clone(),
@@ -301,6 +305,11 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
     };
     notes.push("size", &sizes, args.size.is_some());
     Ok(Workload::Echo { sizes })
+}
+
+/// A text as it stands between the quotes of a script.
+fn quoted(text: &str) -> String {
+    text.replace('"', "\\\"")
 }
 
 fn workload_bytes_max(workload: &Workload) -> usize {
@@ -403,19 +412,39 @@ fn server_settings(
     }
 }
 
-/// More connections than descriptors: said before the first is made.
-fn check_descriptors(connections: u64) -> Result<(), SettingsError> {
+/// Which tables hold the descriptors. More connections than they have room for: said before the first is made.
+fn tables(
+    args: &RunArgs,
+    connections: u64,
+    loops: usize,
+    notes: &mut Notes,
+) -> Result<DescriptorTables, SettingsError> {
     let limit = descriptors::raise_limit()
         .map_err(|error| SettingsError(format!("raising RLIMIT_NOFILE: {error}")))?;
     let room = limit.soft.saturating_sub(DESCRIPTORS_RESERVED);
-    if connections <= room {
-        return Ok(());
+    let asked = args.fd_tables.unwrap_or(TablesArg::Auto);
+    let is_private = match asked {
+        TablesArg::Auto => connections > room && loops > 1,
+        TablesArg::Private => true,
+        TablesArg::Shared => false,
+    };
+    let name = if is_private { "private" } else { "shared" };
+    notes.push("fd-tables", &name, args.fd_tables.is_some());
+    let room_of_all = room * if is_private { loops as u64 } else { 1 };
+    if connections <= room_of_all {
+        return Ok(if is_private {
+            DescriptorTables::Private
+        } else {
+            DescriptorTables::Shared
+        });
     }
+    let loops_needed = connections.div_ceil(room.max(1));
     refused(format!(
-        "--connections {}: this process may have {} open at once (RLIMIT_NOFILE is {}, {DESCRIPTORS_RESERVED} are kept for \
-         files and loops); ask for fewer, raise the hard limit (ulimit -Hn, LimitNOFILE=), or run several processes with a share each",
+        "--connections {}: there is room for {} ({name} tables of descriptors, {loops} loops; RLIMIT_NOFILE is {}, of which \
+         {DESCRIPTORS_RESERVED} are kept for files and polls). With --loops {loops_needed} each loop has a table of its own and \
+         that suffices; or raise the hard limit (ulimit -Hn, LimitNOFILE=), or ask for fewer",
         format_count(connections),
-        format_count(room),
+        format_count(room_of_all),
         limit.soft,
     ))
 }

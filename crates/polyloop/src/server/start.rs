@@ -2,7 +2,7 @@
 
 use super::control::{Command, LoopCommands, LoopExit, Signals, SocketFiles, Started};
 use super::status::{BoundListener, DescriptorFacts, Life, Status};
-use super::{AcceptMode, Listening, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
+use super::{AcceptMode, DescriptorTables, Listening, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
 use crate::dispatcher::{Choice, Dispatcher, Gate, GateKind, MessageOf, Spreading};
 use crate::driver::Driver;
 use crate::driver::mio::MioDriver;
@@ -41,6 +41,9 @@ pub(super) fn start<M: MakeFactory>(
     } = server;
     if needs_listeners && listeners.is_empty() {
         return Err(StartError::NoListener);
+    }
+    if settings.tables == DescriptorTables::Private && !listeners.is_empty() {
+        return Err(StartError::TablesPrivate);
     }
     let limit = prepare_process()?;
     let placement = find_placement(&settings)?;
@@ -81,6 +84,7 @@ pub(super) fn start<M: MakeFactory>(
             seat,
             gates,
             tuning,
+            tables: settings.tables,
             core: started.status().placement.loops[index],
             spreading: spreading(&settings, index, loops),
             status: Arc::clone(started.status()),
@@ -124,6 +128,7 @@ struct Berth<M: MakeFactory> {
     seat: Seat<MioDriver, Message<M>>,
     gates: Vec<Gate<Listener>>,
     tuning: Tuning,
+    tables: DescriptorTables,
     core: Option<usize>,
     spreading: Spreading,
     status: Arc<Status>,
@@ -156,6 +161,11 @@ impl<M: MakeFactory> Berth<M> {
     fn serve(self) -> io::Result<crate::LoopEnd> {
         // The control thread takes the signals.
         polyloop_sys::signals::block_all_on_this_thread()?;
+        if self.tables == DescriptorTables::Private {
+            // Polls and wakers were opened before, so that this table has them too, with the same numbers. Without listeners no
+            // socket comes from another loop or goes to one.
+            descriptors::part_from_shared_table()?;
+        }
         let board = &self.status.boards[self.index];
         if let Some(core) = self.core {
             cores::pin_current_thread(core)?;

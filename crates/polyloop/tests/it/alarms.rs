@@ -106,6 +106,40 @@ fn alarms_ring_between_the_milliseconds() {
 }
 
 #[test]
+fn loops_with_tables_of_their_own_are_told_of_orders() {
+    // Goal: wakers work across tables, and nothing of a loop's own table is left in the process's. Method: residents ring and
+    // rest, the loops are told to stop, descriptors are counted before and after (a poll for each loop stays behind in the
+    // process's table, as documented); and a listener is refused.
+    let _alone = alone();
+    let before = polyloop_sys::descriptors::count_open().unwrap();
+    let seen = Arc::new(Seen::default());
+    let shared = Arc::clone(&seen);
+    let settings = || ServerSettings {
+        tables: polyloop::DescriptorTables::Private,
+        ..ServerSettings::default()
+    };
+    let running = Server::with_factories(move |_| Pacers(Arc::clone(&shared)))
+        .settings(settings())
+        .without_listeners()
+        .start()
+        .unwrap();
+    let loops = running.status().boards.len() as u64;
+    eventually_is("alarms rang", &true, || seen.rung.load(Relaxed) >= RINGS);
+    running.stop();
+    assert_eq!(running.join().cut, 0);
+    drop(seen);
+    let after = polyloop_sys::descriptors::count_open().unwrap();
+    assert!(after <= before + loops, "{before} before, {after} after");
+
+    let listening = Server::with_factories(|_| Pacers(Arc::default()))
+        .settings(settings())
+        .listen("127.0.0.1:0")
+        .unwrap()
+        .start();
+    assert!(matches!(listening, Err(StartError::TablesPrivate)));
+}
+
+#[test]
 fn without_listeners_has_to_be_said() {
     // Goal: a server that listens to nobody by mistake does not start.
     let _alone = alone();

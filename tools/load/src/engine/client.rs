@@ -25,7 +25,6 @@ use polyloop_sys::clock::monotonic_ns;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What the clerk tells a client, and itself.
@@ -237,14 +236,14 @@ impl Client {
     }
 
     fn send(&mut self, cx: &mut Ctx<'_, Resident>, planned_ns: u64, now_ns: u64) {
-        let plan = Arc::clone(&self.shared.plan);
-        let bytes = self.talk.next_request(&plan, self.index);
+        let plan = &self.shared.plan;
+        let bytes = self.talk.next_request(plan, self.index);
         let len = bytes.len() as u64;
-        if plan.write_bytes_per_s.is_some() {
-            self.write_slowly(cx, bytes, 0);
-        } else {
+        if plan.write_bytes_per_s.is_none() {
             // What the kernel does not take is kept by the loop; the room was looked at before.
             let _ = cx.write_to(Side::Back, bytes);
+        } else {
+            self.write_slowly(cx, 0);
         }
         self.sent.push_back(Sent {
             planned_ns,
@@ -274,8 +273,10 @@ impl Client {
     }
 
     /// Writes a piece of a request, and comes back for the rest.
-    fn write_slowly(&mut self, cx: &mut Ctx<'_, Resident>, bytes: &[u8], from: usize) {
-        let rate = self.shared.plan.write_bytes_per_s.unwrap_or(f64::INFINITY);
+    fn write_slowly(&mut self, cx: &mut Ctx<'_, Resident>, from: usize) {
+        let plan = &self.shared.plan;
+        let bytes = self.talk.last_request(plan, self.index);
+        let rate = plan.write_bytes_per_s.unwrap_or(f64::INFINITY);
         let piece = ((rate * DRIP_EVERY.as_secs_f64()) as usize).max(1);
         let until = bytes.len().min(from + piece);
         let _ = cx.write_to(Side::Back, &bytes[from..until]);
@@ -418,9 +419,7 @@ impl Client {
         if let Some((from, due)) = self.drip
             && due == timer
         {
-            let plan = Arc::clone(&self.shared.plan);
-            let bytes = self.talk.last_request(&plan, self.index);
-            self.write_slowly(cx, bytes, from);
+            self.write_slowly(cx, from);
             self.send_due(cx, monotonic_ns());
             return;
         }

@@ -99,9 +99,8 @@ impl Talk {
                 plan.pattern.slice(index, number, len)
             }
             (Self::Script { sent, .. }, Workload::Script(script)) => {
-                let step = (*sent % script.len() as u64) as usize;
                 *sent += 1;
-                script.request(step)
+                script.request(*sent - 1)
             }
             _ => &[],
         }
@@ -116,7 +115,7 @@ impl Talk {
                     .slice(index, number, plan.message_len(index, number))
             }
             (Self::Script { sent, .. }, Workload::Script(script)) => {
-                script.request((sent.saturating_sub(1) % script.len() as u64) as usize)
+                script.request(sent.saturating_sub(1))
             }
             _ => &[],
         }
