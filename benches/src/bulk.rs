@@ -20,9 +20,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use polyloop_measure::stats::SplitMix64;
 
 use crate::load::pin;
-use crate::stats::SplitMix64;
 
 /// What streams are made of.
 #[derive(Debug, Clone)]

@@ -9,9 +9,11 @@
 //!        \                                                  /
 //!         measure ── one window: requests and processor time, and why the window may be doubted
 //!              \
-//!             stats ── medians, pairwise ratios, bootstrap intervals ── report ── table and JSON
+//!             polyloop_measure::stats ── medians, pairwise ratios, bootstrap intervals ── report ── table and JSON
 //! ```
 //!
+//! What other instruments need as well (statistics, facts of the machine, the bill of a process) is in
+//! `polyloop_measure`.
 //! A subject that is a proxy ([`proxy`]) stands between the load and a backend of its own. Beside messages it is given
 //! streams ([`bulk`]) and connections that come and go ([`churn`]); both check every byte as the load does.
 //!
@@ -20,10 +22,8 @@
 
 pub mod bulk;
 pub mod churn;
-pub mod host;
 pub mod load;
 pub mod measure;
 pub mod proxy;
 pub mod report;
-pub mod stats;
 pub mod subject;

@@ -100,15 +100,6 @@ impl Sample {
     }
 }
 
-/// The share `quantile` of a histogram, or `None` when fewer than 100 samples lie beyond it: such a figure would be
-/// an anecdote.
-#[must_use]
-pub fn quantile_ns(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    let beyond = histogram.len() as f64 * (1.0 - quantile);
-    // The product of a whole number and `1 - q` may fall short of 100 by a rounding error.
-    (beyond >= 99.9999).then(|| histogram.value_at_quantile(quantile))
-}
-
 /// Open connections and the threads that will use them.
 #[derive(Debug)]
 pub struct Load {

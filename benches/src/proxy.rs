@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
+use polyloop_measure::host::Scratch;
 use serde::Serialize;
 
-use crate::host::Scratch;
 use crate::subject::{Ready, Server, Subject};
 
 /// A proxy and how it moves bytes.

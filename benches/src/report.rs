@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use polyloop_measure::host::{self, Machine};
+use polyloop_measure::stats::{Ratio, Verdict};
 use serde::Serialize;
 
-use crate::host::{self, Machine};
 use crate::measure::Cell;
-use crate::stats::{Ratio, Verdict};
 
 /// The content of a result file.
 #[derive(Debug, Serialize)]

@@ -18,12 +18,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use polyloop_measure::bill::{self, ProcessBill};
+use polyloop_measure::host;
 use rustix::process::Signal;
 use serde::Serialize;
 
-use crate::host;
 use crate::load::pin;
-use crate::measure::{self, ProcessBill};
 
 /// How a server tells that it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -180,9 +180,9 @@ impl Server {
     /// # Errors
     /// When one of them is gone.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let mut total = measure::resident_bytes(self.pid())?;
+        let mut total = bill::resident_bytes(self.pid())?;
         for pid in descendants(self.pid())? {
-            total += measure::resident_bytes(pid)?;
+            total += bill::resident_bytes(pid)?;
         }
         Ok(total)
     }
@@ -396,7 +396,7 @@ mod tests {
         }
         drop(server);
         // Whoever adopts orphans buries this one; until then it is a zombie, which has no memory.
-        while measure::resident_bytes(children[0]).is_ok_and(|bytes| bytes > 0) {
+        while bill::resident_bytes(children[0]).is_ok_and(|bytes| bytes > 0) {
             thread::yield_now();
         }
     }

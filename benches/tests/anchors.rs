@@ -12,7 +12,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
-use polyloop_benches::host::send_signal;
+use polyloop_measure::host::send_signal;
 use rustix::process::Signal;
 
 struct Anchor {

@@ -4,7 +4,7 @@
 //! meant for another connection, an old one, or a byte lost or doubled is seen at once, and nothing has to be stored.
 //! The first byte is left to the caller, because servers made for measuring take it as a command.
 
-use crate::stats::mix;
+use polyloop_measure::stats::mix;
 
 /// The first byte of a message nobody treats specially.
 pub const PLAIN: u8 = b'.';

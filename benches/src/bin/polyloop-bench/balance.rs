@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 use polyloop_benches::load::{Pace, Stop, Window};
 use polyloop_benches::report::Table;
-use polyloop_benches::stats::{Spread, hashed_imbalance, imbalance};
 use polyloop_benches::subject::Subject;
+use polyloop_measure::stats::{Spread, hashed_imbalance, imbalance};
 
 use crate::args::{Balance, Common};
 use crate::session::{Session, polyloop_echo, rotated};

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use polyloop_benches::host;
 use polyloop_benches::measure::Cell;
-use polyloop_benches::stats::Spread;
 use polyloop_benches::subject::Subject;
+use polyloop_measure::host;
+use polyloop_measure::stats::Spread;
 
 use crate::args::{Common, EchoCost, seconds};
 use crate::session::{Session, one_thread};

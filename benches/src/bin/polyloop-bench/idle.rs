@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use polyloop_benches::load::{Pace, Stop, Window};
-use polyloop_benches::measure::{ProcessBill, resident_bytes};
 use polyloop_benches::report::Table;
 use polyloop_benches::subject::{Server, Subject};
+use polyloop_measure::bill::{ProcessBill, resident_bytes};
 
 use crate::args::{Common, Idle, seconds};
 use crate::session::{Session, one_thread};

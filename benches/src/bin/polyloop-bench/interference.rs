@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use polyloop_benches::host;
 use polyloop_benches::load::{Load, Pace, Stop, Window, fill};
 use polyloop_benches::measure::{self, Cell, Place};
 use polyloop_benches::subject::{Server, Subject};
+use polyloop_measure::host;
 
 use crate::args::{Common, Offload, Probe, Stall, seconds};
 use crate::session::{Session, or_nan, rotated};

@@ -6,9 +6,9 @@
 
 use anyhow::{Result, ensure};
 
-use polyloop_benches::host;
 use polyloop_benches::measure::Cell;
 use polyloop_benches::subject::Subject;
+use polyloop_measure::host;
 
 use crate::args::{Common, Kind, Loops, seconds};
 use crate::session::{Session, one_thread, polyloop_echo};

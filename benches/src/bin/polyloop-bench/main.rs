@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 
 /// Answers whether the result has warnings.
 fn run(args: Args) -> anyhow::Result<bool> {
-    polyloop_benches::host::clean_up_on_signals()?;
-    polyloop_benches::host::raise_open_files()?;
+    polyloop_measure::host::clean_up_on_signals()?;
+    polyloop_measure::host::raise_open_files()?;
     let common = args.common;
     match args.question {
         Question::EchoCost(question) => echo_cost::run(common, question),

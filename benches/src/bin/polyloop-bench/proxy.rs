@@ -25,12 +25,12 @@ pub(crate) mod memory;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use polyloop_benches::host::{self, Scratch};
 use polyloop_benches::measure::Cell;
 use polyloop_benches::proxy::{Post, Proxy};
 use polyloop_benches::report::Comparison;
-use polyloop_benches::stats::{Ratio, Spread};
 use polyloop_benches::subject::{Server, Subject};
+use polyloop_measure::host::{self, Scratch};
+use polyloop_measure::stats::{Ratio, Spread};
 
 use crate::session::{Session, number};
 use args::{Seats, Way};

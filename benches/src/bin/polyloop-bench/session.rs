@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use polyloop_benches::host::{self, Congestion};
 use polyloop_benches::load::{Connect, Load, Window};
 use polyloop_benches::measure::{self, Cell, Place};
 use polyloop_benches::report::{Comparison, Report, Table};
-use polyloop_benches::stats::{Ratio, Spread};
 use polyloop_benches::subject::{Server, Subject};
+use polyloop_measure::host::{self, Congestion};
+use polyloop_measure::stats::{Ratio, Spread};
 
 use crate::args::{Common, Kind};
 

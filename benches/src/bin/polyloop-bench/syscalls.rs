@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde::Serialize;
 
-use polyloop_benches::host;
 use polyloop_benches::load::Window;
 use polyloop_benches::report::Table;
 use polyloop_benches::subject::Server;
+use polyloop_measure::host;
 
 use crate::args::{Common, EchoSyscalls, seconds};
 use crate::session::{Session, one_thread};

@@ -11,18 +11,29 @@ use super::finding::{Finding, Rule};
 /// The crate with decisions only.
 const CORE: &str = "polyloop-core";
 
+/// What the instruments share.
+const MEASURE: &str = "polyloop-measure";
+
 /// From the bottom up. A crate that is not named here is placed by its directory, or has no place and is refused.
-const LAYERS: [(&str, u8); 6] = [
+const LAYERS: [(&str, u8); 7] = [
     (CORE, 0),
     ("polyloop-sys", 1),
     ("polyloop", 2),
     ("polyloop-sim", 3),
     ("polyloop-proxy", 3),
     ("polyloop-server", 4),
+    (MEASURE, 5),
 ];
 
 /// Programs that measure and check; nothing may depend on them.
-const TOP_LAYER: u8 = 5;
+const TOP_LAYER: u8 = 6;
+
+/// The only members a program under `tools/` may know: it uses the library as anybody else would, or starts the
+/// binary, and takes nothing out of the product's upper parts.
+const TOOLS_MAY_NEED: [&str; 4] = [CORE, "polyloop-sys", "polyloop", MEASURE];
+
+/// The same for what the instruments share: it knows the system, and not what is measured.
+const MEASURE_MAY_NEED: [&str; 1] = ["polyloop-sys"];
 
 /// A member of the workspace, as far as the layers go.
 #[derive(Debug)]
@@ -90,10 +101,27 @@ pub(crate) fn check(members: &[Member]) -> Vec<Finding> {
                     "`{}` depends on `{need}`, which is not below it",
                     member.name
                 )));
+            } else if !narrowed(member).is_none_or(|known| known.contains(&need.as_str())) {
+                findings.push(told(format!(
+                    "`{}` depends on `{need}`, which is not one of the members it may know",
+                    member.name
+                )));
             }
         }
     }
     findings
+}
+
+/// The members that `member` may depend on where its layer alone would allow more.
+fn narrowed(member: &Member) -> Option<&'static [&'static str]> {
+    if member.name == MEASURE {
+        Some(&MEASURE_MAY_NEED)
+    } else {
+        member
+            .manifest
+            .starts_with("tools/")
+            .then_some(&TOOLS_MAY_NEED)
+    }
 }
 
 fn layer(member: &Member) -> Option<u8> {
@@ -159,8 +187,25 @@ mod tests {
                 "crates/polyloop-server",
                 &[("polyloop", None)],
             ),
-            package("load", "tools/load", &[("polyloop-server", None)]),
-            package("polyloop-benches", "benches", &[("polyloop-server", None)]),
+            package(
+                "polyloop-measure",
+                "tools/measure",
+                &[("polyloop-sys", None), ("serde", None)],
+            ),
+            package(
+                "load",
+                "tools/load",
+                &[
+                    ("polyloop-measure", None),
+                    ("polyloop", None),
+                    ("polyloop-sys", None),
+                ],
+            ),
+            package(
+                "polyloop-benches",
+                "benches",
+                &[("polyloop-measure", None), ("polyloop-server", None)],
+            ),
         ];
         assert_eq!(judge(&packages), Vec::<String>::new());
     }
@@ -181,6 +226,24 @@ mod tests {
                 &[("polyloop-proxy", None)],
             ),
             package("polyloop-proxy", "crates/polyloop-proxy", &[]),
+        ];
+        assert_eq!(judge(&packages).len(), 3);
+    }
+
+    /// Goal: tools stay outsiders, and the product stays clear of them. Method: a tool that reaches for the proxy, what
+    /// instruments share that reaches for the library, and a product that reaches for an instrument.
+    #[test]
+    fn tools_know_the_library_only() {
+        let packages = [
+            package("polyloop", "crates/polyloop", &[]),
+            package("polyloop-proxy", "crates/polyloop-proxy", &[]),
+            package(
+                "polyloop-server",
+                "crates/polyloop-server",
+                &[("polyloop-measure", None)],
+            ),
+            package("polyloop-measure", "tools/measure", &[("polyloop", None)]),
+            package("load", "tools/load", &[("polyloop-proxy", None)]),
         ];
         assert_eq!(judge(&packages).len(), 3);
     }

@@ -80,8 +80,11 @@ impl Tree {
                 if prefix.is_empty() {
                     tree.top_level.push(name);
                 }
+                if path == "target" || path == ".git" {
+                    continue; // In a linked work tree `.git` is a file, with a path of this machine.
+                }
                 let sort = entry.file_type()?;
-                if sort.is_dir() && path != "target" && path != ".git" {
+                if sort.is_dir() {
                     open.push(format!("{path}/"));
                 } else if sort.is_file()
                     && let Some(text) = read_text(&entry.path())?

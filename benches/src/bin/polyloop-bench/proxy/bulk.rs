@@ -16,10 +16,11 @@ use serde::Serialize;
 
 use polyloop_benches::bulk::pour;
 use polyloop_benches::load::Connect;
-use polyloop_benches::measure::{Meter, ProcessBill, doubts};
+use polyloop_benches::measure::{Meter, doubts};
 use polyloop_benches::proxy::{Proxy, free_address};
 use polyloop_benches::report::Table;
 use polyloop_benches::subject::{Ready, Subject};
+use polyloop_measure::bill::ProcessBill;
 
 use super::args::{Bulk, Source};
 use super::{ANCHORS, Asked, Pair, Reading, Stage, compare_to_better, median_text};

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use polyloop_benches::churn::Churn;
-use polyloop_benches::measure::{Meter, ProcessBill, doubts};
+use polyloop_benches::measure::{Meter, doubts};
 use polyloop_benches::proxy::Proxy;
 use polyloop_benches::report::Table;
+use polyloop_measure::bill::ProcessBill;
 
 use super::args::Connect;
 use super::{ANCHORS, Asked, Pair, Reading, Stage, compare_to_better, echo_behind, median_text};

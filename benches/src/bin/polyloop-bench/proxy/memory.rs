@@ -13,7 +13,7 @@ use serde::Serialize;
 use polyloop_benches::load::{Pace, Stop, Window};
 use polyloop_benches::proxy::Proxy;
 use polyloop_benches::report::{Comparison, Table};
-use polyloop_benches::stats::Ratio;
+use polyloop_measure::stats::Ratio;
 
 use super::args::Memory;
 use super::{

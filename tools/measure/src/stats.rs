@@ -8,7 +8,7 @@
 //!
 //! Invariant: the same samples and the same seed give the same interval, bit for bit.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A small seeded generator (SplitMix64), for resampling and for message contents; not for secrets.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub fn mix(word: u64) -> u64 {
 }
 
 /// The middle and the spread of a set of samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// How many samples there were.
     pub samples: usize,
@@ -91,7 +91,7 @@ impl Spread {
 }
 
 /// The median of pairwise ratios with a 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// How many pairs were divided.
     pub pairs: usize,
@@ -147,7 +147,7 @@ impl Ratio {
 }
 
 /// What an interval says about a goal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The whole interval is within the goal.
@@ -224,14 +224,15 @@ fn median_interval(samples: &[f64], seed: u64) -> Option<(f64, f64)> {
     Some((quantile(&medians, 0.025)?, quantile(&medians, 0.975)?))
 }
 
-fn sorted(samples: &[f64]) -> Vec<f64> {
+/// A sorted copy.
+pub(crate) fn sorted(samples: &[f64]) -> Vec<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted
 }
 
 /// Linear interpolation between the two nearest ranks of sorted samples.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let rank = share * last as f64;
     let below = rank.floor() as usize;
@@ -243,7 +244,7 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// More resamples move the ends of the interval by less than the third digit that is printed.
-const RESAMPLES: usize = 10_000;
+pub(crate) const RESAMPLES: usize = 10_000;
 
 /// Enough for two digits of a 95th percentile.
 const TRIALS: usize = 4_000;

@@ -235,12 +235,12 @@ fn leave_behind() -> std::sync::MutexGuard<'static, LeaveBehind> {
 }
 
 /// Notes a process that must not outlive this one.
-pub(crate) fn adopt_child(pid: u32) {
+pub fn adopt_child(pid: u32) {
     leave_behind().children.push(pid);
 }
 
 /// Forgets a process that has ended; to be called before its number can be used again.
-pub(crate) fn forget_child(pid: u32) {
+pub fn forget_child(pid: u32) {
     leave_behind().children.retain(|&child| child != pid);
 }
 
@@ -325,7 +325,7 @@ pub fn clean_up_on_signals() -> Result<()> {
 ///
 /// # Errors
 /// When it cannot be read, most likely because the process is gone.
-pub(crate) fn read_process(pid: u32, file: &str) -> Result<String> {
+pub fn read_process(pid: u32, file: &str) -> Result<String> {
     let path = PathBuf::from(format!("/proc/{pid}")).join(file);
     fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
 }
@@ -334,7 +334,7 @@ pub(crate) fn read_process(pid: u32, file: &str) -> Result<String> {
 ///
 /// # Errors
 /// When there is no such line.
-pub(crate) fn labelled_number(text: &str, label: &str) -> Result<u64> {
+pub fn labelled_number(text: &str, label: &str) -> Result<u64> {
     let value = after_label(text, label);
     let number = value
         .as_deref()
