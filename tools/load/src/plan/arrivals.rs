@@ -1,0 +1,251 @@
+//! When the requests of one connection are due.
+//!
+//! The one idea: a due time is worked out from the beginning and a count, not from the one before, so that rounding
+//! never adds up: after a thousand million fixed arrivals the next is due to the nanosecond.
+//!
+//! A change of rate stretches or shrinks what is left of the current interval, so that connections that were spread
+//! evenly stay so. What was already due when the rate changed stays due: a server that stops across the change owes it.
+//!
+//! Invariants: due times never go back; fixed and bursty arrivals draw nothing from the seed.
+
+use polyloop_measure::stats::{SplitMix64, mix};
+
+/// How the requests of a connection lie in time. The mean rate is the same for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArrivalKind {
+    /// One after each interval.
+    Fixed,
+    /// Independent of each other: the gaps are exponentially distributed (a Poisson process).
+    Exponential,
+    /// Several at once, then nothing until the next burst is due.
+    Bursty {
+        /// Requests per burst; at least 1.
+        size: u32,
+    },
+}
+
+impl ArrivalKind {
+    /// How many requests fall due at the same moment.
+    const fn burst(self) -> u32 {
+        match self {
+            Self::Bursty { size } if size > 0 => size,
+            Self::Fixed | Self::Exponential | Self::Bursty { .. } => 1,
+        }
+    }
+}
+
+/// The due times of one connection, in order. [`peek_ns`](Self::peek_ns) tells the next, [`advance`](Self::advance)
+/// moves on.
+#[derive(Debug, Clone)]
+pub struct Arrivals {
+    kind: ArrivalKind,
+    random: SplitMix64,
+    /// Mean time from one burst to the next; a burst of one where the kind is not bursty.
+    gap_ns: f64,
+    /// Where counting begins: the start, or the last change of rate.
+    base_ns: u64,
+    /// From the base to burst 0, fractions included; for exponential arrivals to the next one.
+    shift_ns: f64,
+    /// Bursts since the base. Stays 0 for exponential arrivals.
+    count: u64,
+    /// Requests of the current burst that are already gone.
+    of_burst: u32,
+    next_ns: u64,
+    /// Changes of rate that lie behind arrivals not yet taken, oldest first.
+    changes: Vec<Change>,
+}
+
+/// A rate that holds from a moment on.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    at_ns: u64,
+    gap_ns: f64,
+}
+
+impl Arrivals {
+    /// A connection that sends one request per `interval_ns` on average.
+    ///
+    /// The first is due at `first_ns`; exponential arrivals count their first gap from there. Intervals are held between
+    /// a nanosecond and [`INTERVAL_NS_MAX`]; an infinite one, a rate of zero, is as good as never.
+    #[must_use]
+    pub fn new(kind: ArrivalKind, interval_ns: f64, first_ns: u64, seed: u64) -> Self {
+        let gap_ns = gap_of(kind, interval_ns);
+        let mut arrivals = Self {
+            kind,
+            random: SplitMix64::new(mix(seed)),
+            gap_ns,
+            base_ns: first_ns,
+            shift_ns: 0.0,
+            count: 0,
+            of_burst: 0,
+            next_ns: first_ns,
+            changes: Vec::new(),
+        };
+        if kind == ArrivalKind::Exponential {
+            arrivals.shift_ns = arrivals.draw_gap();
+            arrivals.next_ns = arrivals.due_ns();
+        }
+        arrivals
+    }
+
+    /// Connection `index` of `connections` that together send one request per `interval_ns / connections`.
+    ///
+    /// Fixed and bursty arrivals get their phase, exponential ones a stream of their own and no phase, as chance spreads
+    /// them already; so the rate of all of them together is right from `start_ns` on.
+    #[must_use]
+    pub fn of_connection(
+        kind: ArrivalKind,
+        interval_ns: f64,
+        start_ns: u64,
+        (index, connections): (u64, u64),
+        seed: u64,
+    ) -> Self {
+        let phase = match kind {
+            ArrivalKind::Exponential => 0,
+            ArrivalKind::Fixed | ArrivalKind::Bursty { .. } => {
+                phase_ns(index, connections, gap_of(kind, interval_ns))
+            }
+        };
+        let seed = seed ^ mix(index.wrapping_add(1));
+        Self::new(kind, interval_ns, start_ns.saturating_add(phase), seed)
+    }
+
+    /// When the next request is due. It may lie in the past.
+    #[must_use]
+    pub const fn peek_ns(&self) -> u64 {
+        self.next_ns
+    }
+
+    /// Takes the next request off the plan.
+    pub fn advance(&mut self) {
+        self.of_burst += 1;
+        if self.of_burst < self.kind.burst() {
+            return;
+        }
+        self.of_burst = 0;
+        if self.kind == ArrivalKind::Exponential {
+            self.shift_ns += self.draw_gap();
+        } else {
+            self.count += 1;
+        }
+        self.settle();
+    }
+
+    /// Takes everything off the plan that is due at `now_ns` or before, and says how much that was.
+    ///
+    /// For the end of a stage, and for connections that were not there to send.
+    pub fn skip_due(&mut self, now_ns: u64) -> u64 {
+        let mut skipped = 0;
+        while self.next_ns <= now_ns && self.next_ns < u64::MAX {
+            self.advance();
+            skipped += 1;
+        }
+        skipped
+    }
+
+    /// Changes the mean interval from `now_ns` on. Takes effect behind what is already due.
+    ///
+    /// At most [`CHANGES_MAX`] changes wait behind overdue requests; of more, the newest replaces the last.
+    pub fn set_interval(&mut self, interval_ns: f64, now_ns: u64) {
+        let change = Change {
+            at_ns: now_ns,
+            gap_ns: gap_of(self.kind, interval_ns),
+        };
+        let is_full = self.changes.len() >= CHANGES_MAX;
+        match self.changes.last_mut() {
+            Some(last) if is_full || last.at_ns >= now_ns => last.gap_ns = change.gap_ns,
+            _ => self.changes.push(change),
+        }
+        // Within a burst the next one is due together with those already gone, whatever the rate.
+        if self.of_burst == 0 {
+            self.settle();
+        }
+    }
+
+    /// Works out the next due time, under the rate that holds there.
+    fn settle(&mut self) {
+        let mut applied = 0;
+        for index in 0..self.changes.len() {
+            let change = self.changes[index];
+            let left_ns = self.offset_ns() - distance_ns(self.base_ns, change.at_ns);
+            if left_ns <= 0.0 {
+                break; // Due before the rate changed.
+            }
+            self.shift_ns = left_ns * (change.gap_ns / self.gap_ns);
+            self.base_ns = change.at_ns;
+            self.gap_ns = change.gap_ns;
+            self.count = 0;
+            applied = index + 1;
+        }
+        self.changes.drain(..applied);
+        self.next_ns = self.due_ns();
+    }
+
+    /// From the base to the next due time.
+    fn offset_ns(&self) -> f64 {
+        self.count as f64 * self.gap_ns + self.shift_ns
+    }
+
+    fn due_ns(&self) -> u64 {
+        // A cast from a float stops at the largest number, which stands for never.
+        self.base_ns.saturating_add(self.offset_ns().round() as u64)
+    }
+
+    fn draw_gap(&mut self) -> f64 {
+        // In the middle of one of 2^53 equal cells, so that neither 0 (an infinite gap) nor 1 is ever drawn.
+        let uniform = ((self.random.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        -uniform.ln() * self.gap_ns
+    }
+}
+
+/// Where in the interval connection `index` of `connections` begins.
+///
+/// All phases are different and equally far apart, and connections that follow each other are far from each other: a
+/// loop that holds a few of them, or a ramp that has made the first thousand, is spread evenly too.
+#[must_use]
+pub fn phase_ns(index: u64, connections: u64, interval_ns: f64) -> u64 {
+    let connections = connections.max(1);
+    let place = u128::from(index) * u128::from(stride(connections)) % u128::from(connections);
+    (place as f64 / connections as f64 * interval_ns) as u64
+}
+
+/// A number without a common factor with `count`, near the golden section of it, the ratio worst met by fractions.
+fn stride(count: u64) -> u64 {
+    let start = ((count as f64 * 0.618_033_988_749_895) as u64).max(1);
+    // A prime above every factor of `count` is near; 1 has no factor in common with anything.
+    (start..=count)
+        .find(|&candidate| common_factor(candidate, count) == 1)
+        .unwrap_or(1)
+}
+
+const fn common_factor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The time between bursts that keeps the mean rate.
+fn gap_of(kind: ArrivalKind, interval_ns: f64) -> f64 {
+    let interval_ns = if interval_ns.is_nan() {
+        INTERVAL_NS_MAX
+    } else {
+        interval_ns.clamp(1.0, INTERVAL_NS_MAX)
+    };
+    interval_ns * f64::from(kind.burst())
+}
+
+/// From `from_ns` to `to_ns`; negative when it lies before.
+fn distance_ns(from_ns: u64, to_ns: u64) -> f64 {
+    (i128::from(to_ns) - i128::from(from_ns)) as f64
+}
+
+/// The longest mean interval, 31 years: a rate of zero is told as this one, so that a later rate finds a phase.
+pub const INTERVAL_NS_MAX: f64 = 1e18;
+
+/// Changes of rate kept behind requests that are overdue. A search makes some forty trials in all, each of them after
+/// the last one's requests are done with; only a connection that never caught up has more than one of them waiting.
+pub const CHANGES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
