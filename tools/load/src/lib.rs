@@ -20,7 +20,8 @@
 //! difference, the send lag, which is the generator's own fault where the connection was free.
 
 pub mod engine;
-pub mod plan;
+pub mod objective;
 pub mod output;
+pub mod plan;
 pub mod result;
 pub mod tally;
