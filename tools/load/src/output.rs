@@ -33,6 +33,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use clap::ValueEnum;
 use thiserror::Error;
 
 use crate::result::{Beside, RunResult, Severity, StageHead, StageResult, Warning};
@@ -58,7 +59,7 @@ pub struct OutputSettings {
 }
 
 /// What goes to stdout at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
     /// The summary.
     #[default]

@@ -1,7 +1,7 @@
 //! What a connection says and what it expects to hear: no clock, no socket.
 
 use super::plan::{Plan, Workload};
-use crate::plan::script::{self, Matcher};
+use crate::plan::script::{Matcher, Progress};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -144,10 +144,11 @@ impl Talk {
                 Fed::Answer { used }
             }
             (Self::Script { matcher, .. }, Workload::Script(script)) => {
-                match matcher.feed(script, bytes) {
-                    script::Fed::Complete { used } => Fed::Answer { used },
-                    script::Fed::More => Fed::More,
-                    script::Fed::Wrong { .. } => Fed::Wrong,
+                let fed = matcher.feed(script, bytes);
+                match fed.progress {
+                    Progress::Complete => Fed::Answer { used: fed.consumed },
+                    Progress::Incomplete => Fed::More,
+                    Progress::Wrong(_) => Fed::Wrong,
                 }
             }
             (Self::Script { .. }, _) => Fed::Wrong,

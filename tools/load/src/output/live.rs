@@ -18,7 +18,7 @@ use frame::Progress;
 use screen::Screen;
 
 /// What is shown while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Live {
     /// Redrawn in place when stderr is a terminal, plain lines otherwise.
     #[default]

@@ -8,6 +8,9 @@
 //!
 //! Invariants: due times never go back; fixed and bursty arrivals draw nothing from the seed.
 
+use std::fmt;
+use std::str::FromStr;
+
 use polyloop_measure::stats::{SplitMix64, mix};
 
 /// How the requests of a connection lie in time. The mean rate is the same for all.
@@ -60,6 +63,37 @@ pub struct Arrivals {
 struct Change {
     at_ns: u64,
     gap_ns: f64,
+}
+
+impl ArrivalKind {
+    const FIXED: &str = "fixed";
+    const EXPONENTIAL: &str = "exponential";
+    const BURSTY: &str = "bursty:";
+}
+
+impl fmt::Display for ArrivalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed => f.write_str(Self::FIXED),
+            Self::Exponential => f.write_str(Self::EXPONENTIAL),
+            Self::Bursty { size } => write!(f, "{}{size}", Self::BURSTY),
+        }
+    }
+}
+
+impl FromStr for ArrivalKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = text.strip_prefix(Self::BURSTY).map(str::parse);
+        match (text, size) {
+            (Self::FIXED, _) => Ok(Self::Fixed),
+            (Self::EXPONENTIAL, _) => Ok(Self::Exponential),
+            (_, Some(Ok(size))) if size > 0 => Ok(Self::Bursty { size }),
+            (_, Some(_)) => Err("a burst has a number of requests, as in bursty:10".to_owned()),
+            _ => Err("arrivals are exponential, fixed or bursty:N, as in bursty:10".to_owned()),
+        }
+    }
 }
 
 impl Arrivals {
