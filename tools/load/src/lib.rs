@@ -19,6 +19,7 @@
 //! clock that measures it. The histogram that counts from the moment it was sent is kept beside it, and so is the
 //! difference, the send lag, which is the generator's own fault where the connection was free.
 
+pub mod doubt;
 pub mod engine;
 pub mod objective;
 pub mod output;
