@@ -25,4 +25,5 @@ pub mod objective;
 pub mod output;
 pub mod plan;
 pub mod result;
+pub mod search;
 pub mod tally;
