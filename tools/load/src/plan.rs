@@ -15,4 +15,7 @@
 
 pub mod arrivals;
 pub mod payload;
+pub mod script;
 pub mod sizes;
+pub mod sources;
+pub mod stage;
