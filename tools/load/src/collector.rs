@@ -13,7 +13,6 @@ use crate::tally::Interval;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    loops: usize,
     /// Connections open and requests outstanding, by loop, as told last.
     open: Vec<u64>,
     outstanding: Vec<u64>,
@@ -40,7 +39,6 @@ impl Collector {
     pub(crate) fn new(loops: usize, server_pids: Vec<u32>) -> Self {
         let meter = Meter::new(server_pids);
         Self {
-            loops,
             open: vec![0; loops],
             outstanding: vec![0; loops],
             is_settled: vec![false; loops],
@@ -133,10 +131,6 @@ impl Collector {
 
     pub(crate) const fn total(&self) -> &Interval {
         &self.total
-    }
-
-    pub(crate) const fn loops(&self) -> usize {
-        self.loops
     }
 }
 

@@ -25,6 +25,7 @@ use crate::engine::{Engine, Order, Pace, Phase, Plan};
 use crate::output::Output;
 use crate::result::{RunResult, StageHead, StageKind, StageResult, explain_fault, fault_key, rfc3339};
 use crate::settings::Settings;
+use crate::tally::Interval;
 
 /// See the module's documentation.
 pub struct Director {
@@ -36,6 +37,12 @@ pub struct Director {
     pub(crate) run: RunResult,
     interrupted: Arc<AtomicBool>,
     stages: u32,
+}
+
+/// A stage that is over.
+pub(crate) struct Staged {
+    pub(crate) result: StageResult,
+    pub(crate) total: Interval,
 }
 
 /// How a run ended.
@@ -94,7 +101,8 @@ impl Director {
         let outcome = self.run_stages();
         let is_interrupted = self.is_interrupted();
         self.run.is_complete = outcome.is_ok() && !is_interrupted;
-        crate::judge::judge(&mut self.run, &self.plan, is_interrupted);
+        let pids = &self.settings.server_pids;
+        crate::judge::judge(&mut self.run, &self.plan, pids, is_interrupted);
         let is_doubtful = crate::judge::is_doubtful(&self.run);
         let _ = self.engine.stop();
         let written = self.output.finish(&mut self.run);
@@ -115,8 +123,8 @@ impl Director {
         if self.is_interrupted() {
             return Ok(());
         }
-        if self.settings.find_max.is_some() {
-            return crate::hunt::hunt(self);
+        if let Some(find) = self.settings.find_max.clone() {
+            return crate::hunt::hunt(self, &find);
         }
         let pace = self.settings.pace;
         let warm_up = self.settings.warm_up;
@@ -201,7 +209,7 @@ impl Director {
         kind: StageKind,
         pace: Pace,
         duration: Duration,
-    ) -> Result<StageResult> {
+    ) -> Result<Staged> {
         self.stages += 1;
         let head = self.head(name, kind, pace);
         let begins_ns = (monotonic_ns() + LEAD_NS).next_multiple_of(self.plan.interval_ns);
@@ -251,7 +259,10 @@ impl Director {
         let collected = self.collector.finish(beside, order.ends_ns);
         let result = StageResult::of(head, &collected.total, &collected.beside, collected.windows);
         self.end_stage(result.clone());
-        Ok(result)
+        Ok(Staged {
+            result,
+            total: collected.total,
+        })
     }
 
     fn head(&self, name: &str, kind: StageKind, pace: Pace) -> StageHead {

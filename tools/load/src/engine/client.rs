@@ -29,7 +29,7 @@ use std::time::Duration;
 
 /// What the clerk tells a client, and itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Note {
+pub(crate) enum Note {
     /// A stage begins.
     Begin,
     /// A stage is over: what it still owes is counted.
