@@ -407,7 +407,6 @@ fn server_settings(
         connections_max: Some(1),
         stall_threshold: None,
         rescue: false,
-        pools: Vec::new(),
         ..ServerSettings::default()
     }
 }
