@@ -197,7 +197,8 @@ impl Door {
             return Ok(None);
         };
         match lock(&shards[usize::from(shard)]).admit(source, now_ns) {
-            Admission::Admitted(ticket) | Admission::Uncounted(ticket) => Ok(Some(ticket)),
+            Admission::Admitted(ticket) => Ok(Some(ticket)),
+            Admission::Uncounted => Ok(None),
             Admission::TooMany | Admission::TableFull => Err(Cause::SourceFull),
             Admission::TooFast { .. } => Err(Cause::SourceRateExceeded),
         }

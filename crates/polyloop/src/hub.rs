@@ -99,6 +99,8 @@ impl<M: Send> Mailer<M> {
 ///
 /// All lists are chained through one vector, as most have one or two members: a vector for each would cost an idle session
 /// more than its timers do. A list is known by its first place, [`NO_TIMERS`] if it is empty.
+///
+/// The vector grows by an eighth: doubling would hold nearly twice what is needed when it has just been done.
 #[derive(Debug)]
 pub(crate) struct TimerLists {
     nodes: Vec<TimerNode>,
@@ -133,6 +135,10 @@ impl TimerLists {
     fn insert(&mut self, list: u32, timer: TimerKey) -> u32 {
         let node = TimerNode { timer, next: list };
         if self.free == NO_TIMERS {
+            if self.nodes.len() == self.nodes.capacity() {
+                let more = (self.nodes.len() / 8).max(TIMER_LISTS_GROWTH_MIN);
+                self.nodes.reserve_exact(more);
+            }
             self.nodes.push(node);
             // The wheel has as many timers at most, and counts them in as many bits.
             return (self.nodes.len() - 1) as u32;
@@ -309,6 +315,9 @@ impl<H: Handler> Hub<H> {
         Ok(id)
     }
 }
+
+/// Places for handlers' timers that are added at once at least.
+const TIMER_LISTS_GROWTH_MIN: usize = 64;
 
 /// Nanoseconds in a tick.
 pub(crate) const NS_PER_MS: u64 = 1_000_000;
