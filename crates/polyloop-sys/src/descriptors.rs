@@ -6,7 +6,10 @@
 //!
 //! Deliberately absent: permits and reserves, which are decisions.
 
-#![expect(unsafe_code, reason = "a thread that leaves its table has to know what it holds")]
+#![expect(
+    unsafe_code,
+    reason = "a thread that leaves its table has to know what it holds"
+)]
 
 use std::fs;
 use std::io;

@@ -86,8 +86,8 @@ pub use crate::{
     input::Input,
     offload::{JobId, PoolId},
     server::{
-        AcceptMode, BoundListener, DescriptorFacts, DescriptorTables, Ended, EndedBy, Life, LoopInfo, Running,
-        Server, ServerSettings, StartError, Status,
+        AcceptMode, BoundListener, DescriptorFacts, DescriptorTables, Ended, EndedBy, Life,
+        LoopInfo, Running, Server, ServerSettings, StartError, Status,
     },
     token::{Side, Target, Token},
     tuning::Tuning,

@@ -117,10 +117,20 @@ pub struct RunArgs {
     #[arg(long, value_name = "TEXT", requires = "expect", conflicts_with_all = ["size", "http"], help_heading = "Workload")]
     pub send: Option<String>,
     /// Its answer, as in '+PONG\r\n'
-    #[arg(long, value_name = "TEXT", requires = "send", help_heading = "Workload")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "send",
+        help_heading = "Workload"
+    )]
     pub expect: Option<String>,
     /// HTTP/1.1 GET requests of this path
-    #[arg(long, value_name = "PATH", conflicts_with = "size", help_heading = "Workload")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "size",
+        help_heading = "Workload"
+    )]
     pub http: Option<String>,
     /// Churn: so many connections a second, each with --requests-per-connection requests; latency counts from the planned connect
     #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with_all = ["rate", "stream", "idle", "find_max"], help_heading = "Workload")]
@@ -152,7 +162,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Instrument")]
     pub spin: Option<Duration>,
     /// The server's process, or processes, whose processor time is told beside the load
-    #[arg(long, value_name = "PID", value_delimiter = ',', help_heading = "Instrument")]
+    #[arg(
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        help_heading = "Instrument"
+    )]
     pub server_pid: Vec<u32>,
     /// Whether loops share the process's table of descriptors, which RLIMIT_NOFILE bounds: auto, shared, private (each loop has one
     /// of its own, and room for as many connections) [default: auto, private when one is not enough]
@@ -221,7 +236,10 @@ pub enum CloseArg {
 
 /// A rate: `50k/s`, `50k`, `0.5/s`.
 fn parse_rate(text: &str) -> Result<f64, String> {
-    let number = text.trim().strip_suffix("/s").unwrap_or_else(|| text.trim());
+    let number = text
+        .trim()
+        .strip_suffix("/s")
+        .unwrap_or_else(|| text.trim());
     if let Ok(rate) = number.parse::<f64>()
         && rate.is_finite()
         && rate >= 0.0

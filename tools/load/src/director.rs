@@ -23,7 +23,9 @@ use signal_hook::flag;
 use crate::collector::Collector;
 use crate::engine::{Engine, Order, Pace, Phase, Plan};
 use crate::output::Output;
-use crate::result::{RunResult, StageHead, StageKind, StageResult, explain_fault, fault_key, rfc3339};
+use crate::result::{
+    RunResult, StageHead, StageKind, StageResult, explain_fault, fault_key, rfc3339,
+};
 use crate::settings::Settings;
 use crate::tally::Interval;
 
@@ -172,7 +174,11 @@ impl Director {
             }
             let since_ns = changed_ns.max(dialled_ns);
             let has_failed = self.collector.total().counts.faults_total() > 0;
-            let patience_ns = if has_failed { PATIENCE_NS } else { self.plan.timeout_ns };
+            let patience_ns = if has_failed {
+                PATIENCE_NS
+            } else {
+                self.plan.timeout_ns
+            };
             if now_ns > since_ns.saturating_add(patience_ns) {
                 break;
             }
@@ -221,7 +227,8 @@ impl Director {
             pace,
             phase: Phase::Runs,
         };
-        self.output.stage_begins(&head, Some(duration.as_secs_f64()));
+        self.output
+            .stage_begins(&head, Some(duration.as_secs_f64()));
         self.collector.begin(self.stages, begins_ns, order.ends_ns);
         self.engine.orders().give(order);
         self.receive_until(begins_ns);
@@ -243,7 +250,10 @@ impl Director {
         let beside = self.collector.stop_meters();
         let grace_ns = self.settings.grace.as_nanos() as u64;
         let deadline_ns = order.ends_ns + grace_ns;
-        while self.collector.outstanding() > 0 && monotonic_ns() < deadline_ns && !self.is_interrupted() {
+        while self.collector.outstanding() > 0
+            && monotonic_ns() < deadline_ns
+            && !self.is_interrupted()
+        {
             self.receive(deadline_ns);
         }
         order.phase = Phase::Closed;
@@ -251,7 +261,9 @@ impl Director {
         let deadline_ns = monotonic_ns() + SETTLE_NS_MAX;
         while !self.collector.is_settled() {
             if monotonic_ns() >= deadline_ns {
-                bail!("a loop of the generator did not settle the stage {name} in time: that is a bug of the generator");
+                bail!(
+                    "a loop of the generator did not settle the stage {name} in time: that is a bug of the generator"
+                );
             }
             self.receive(deadline_ns);
         }
@@ -317,7 +329,9 @@ impl Director {
             }
             Err(RecvTimeoutError::Timeout) => {}
             // The loops have ended: the deadlines of those who wait say so.
-            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_nanos(wait_ns)),
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(Duration::from_nanos(wait_ns))
+            }
         }
     }
 }

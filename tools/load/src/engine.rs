@@ -146,8 +146,8 @@ impl Factory for Crew {
         } else {
             Box::new((loop_index as u64..plan.connections).step_by(plan.loops))
         };
-        let clients = indices
-            .map(|index| Resident::Client(Client::new(Rc::clone(&shared), index, is_probe)));
+        let clients =
+            indices.map(|index| Resident::Client(Client::new(Rc::clone(&shared), index, is_probe)));
         std::iter::once(Resident::Clerk(clerk))
             .chain(clients)
             .collect()

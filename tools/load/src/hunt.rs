@@ -45,7 +45,10 @@ pub(crate) fn hunt(director: &mut Director, find: &FindMax) -> Result<()> {
         let staged = director.stage(&name, kind, pace, duration)?;
         let outcome = outcome_of(&staged, &find.objective);
         if trial.rate_per_s > 0.0 {
-            director.say(&format!("{:>10.0}/s  {}", trial.rate_per_s, outcome.verdict));
+            director.say(&format!(
+                "{:>10.0}/s  {}",
+                trial.rate_per_s, outcome.verdict
+            ));
             trials.push(Trial {
                 stage: staged.result.id,
                 rate_planned: trial.rate_per_s,
@@ -77,9 +80,10 @@ fn named(kind: TrialKind, nth: usize) -> (String, StageKind) {
         TrialKind::Ramp | TrialKind::Bisect => (format!("trial-{}", nth + 1), StageKind::Trial),
         TrialKind::CoolDown => (format!("cool-down-{}", nth + 1), StageKind::CoolDown),
         TrialKind::Verify => (format!("verify-{}", nth + 1), StageKind::Verify),
-        TrialKind::Spectrum(share) => {
-            (format!("spectrum-{:.0}%", share * 100.0), StageKind::Spectrum)
-        }
+        TrialKind::Spectrum(share) => (
+            format!("spectrum-{:.0}%", share * 100.0),
+            StageKind::Spectrum,
+        ),
     }
 }
 

@@ -70,7 +70,11 @@ fn judge_stage(mode: Mode, stage: &StageResult, plan: &Plan, doubts: &mut Vec<Do
             ns(stage.latency.p99_us),
         ));
     }
-    let windows: Vec<u64> = stage.windows.iter().map(|window| window.completed).collect();
+    let windows: Vec<u64> = stage
+        .windows
+        .iter()
+        .map(|window| window.completed)
+        .collect();
     doubts.extend(of::unstable_windows(&windows));
 }
 

@@ -126,7 +126,10 @@ impl Settings {
             start_rate: args.rate.unwrap_or(RATE_DEFAULT).max(1.0),
             max_rate: args.max_rate,
         });
-        notes.maybe("find-max", find_max.as_ref().map(|it| it.objective.to_string()));
+        notes.maybe(
+            "find-max",
+            find_max.as_ref().map(|it| it.objective.to_string()),
+        );
         notes.maybe("max-rate", args.max_rate.map(|rate| format!("{rate}/s")));
         let duration_default = if find_max.is_some() { 3 } else { 10 };
         let duration = notes.time(
@@ -279,9 +282,9 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
                 path.display()
             ))
         })?;
-        return Script::parse(&text).map(Workload::Script).map_err(|error| {
-            SettingsError(format!("--script {}: {error}", path.display()))
-        });
+        return Script::parse(&text)
+            .map(Workload::Script)
+            .map_err(|error| SettingsError(format!("--script {}: {error}", path.display())));
     }
     if let (Some(send), Some(expect)) = (&args.send, &args.expect) {
         notes.typed("send", send);

@@ -2,7 +2,10 @@
 
 use super::control::{Command, LoopCommands, LoopExit, Signals, SocketFiles, Started};
 use super::status::{BoundListener, DescriptorFacts, Life, Status};
-use super::{AcceptMode, DescriptorTables, Listening, LoopInfo, MakeFactory, Server, ServerSettings, StartError};
+use super::{
+    AcceptMode, DescriptorTables, Listening, LoopInfo, MakeFactory, Server, ServerSettings,
+    StartError,
+};
 use crate::dispatcher::{Choice, Dispatcher, Gate, GateKind, MessageOf, Spreading};
 use crate::driver::Driver;
 use crate::driver::mio::MioDriver;

@@ -48,9 +48,13 @@ struct Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
     /// To be dialled at this time; `u64::MAX` when a request says so.
-    Down { dial_at_ns: u64 },
+    Down {
+        dial_at_ns: u64,
+    },
     /// Dialled, for a request planned at a time, if it is one of churn.
-    Dialling { since_ns: u64 },
+    Dialling {
+        since_ns: u64,
+    },
     Up,
     /// Our FIN is out, the server's is waited for.
     Leaving,
@@ -139,7 +143,9 @@ impl Client {
         match self.link {
             Link::Down { dial_at_ns } => {
                 let due_ns = match self.next_planned_ns(now_ns) {
-                    Some(planned_ns) if self.churns() => planned_ns.max(dial_at_ns_or_now(dial_at_ns)),
+                    Some(planned_ns) if self.churns() => {
+                        planned_ns.max(dial_at_ns_or_now(dial_at_ns))
+                    }
                     _ => dial_at_ns,
                 };
                 if due_ns <= now_ns {
@@ -314,7 +320,10 @@ impl Client {
             .record(|interval| interval.counts.bytes_in += len as u64);
         while !bytes.is_empty() {
             let has_asked = !self.sent.is_empty();
-            match self.talk.feed(&self.shared.plan, self.index, has_asked, bytes) {
+            match self
+                .talk
+                .feed(&self.shared.plan, self.index, has_asked, bytes)
+            {
                 Fed::Answer { used } => {
                     bytes = &bytes[used..];
                     self.answered(now_ns);
@@ -547,7 +556,11 @@ fn record_unanswered(shared: &Shared, is_probe: bool, sent: Sent, now_ns: u64) {
 }
 
 const fn dial_at_ns_or_now(dial_at_ns: u64) -> u64 {
-    if dial_at_ns == u64::MAX { 0 } else { dial_at_ns }
+    if dial_at_ns == u64::MAX {
+        0
+    } else {
+        dial_at_ns
+    }
 }
 
 /// The first pause before a connection that failed is dialled again; it doubles with each failure, up to 6.4 s.

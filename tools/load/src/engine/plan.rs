@@ -122,10 +122,9 @@ impl Plan {
                     sizes.sample(&mut random)
                 }
             },
-            Workload::Script(_)
-            | Workload::Up { .. }
-            | Workload::Down
-            | Workload::Flood { .. } => 0,
+            Workload::Script(_) | Workload::Up { .. } | Workload::Down | Workload::Flood { .. } => {
+                0
+            }
         }
     }
 

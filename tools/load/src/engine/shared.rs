@@ -1,7 +1,7 @@
 //! What the connections of one loop share: the plan, the order in force, and the recorder.
 
-use super::orders::{Order, Orders};
 use super::Plan;
+use super::orders::{Order, Orders};
 use crate::tally::{Fault, Interval};
 use polyloop::ConnRef;
 use std::cell::{Cell, RefCell};
