@@ -22,6 +22,7 @@
 
 pub mod bulk;
 pub mod churn;
+pub mod generator;
 pub mod load;
 pub mod measure;
 pub mod proxy;

@@ -53,6 +53,12 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Names a subject; `arguments` are split at blanks.
     #[must_use]
     pub fn new(name: &str, program: PathBuf, arguments: &str) -> Self {
@@ -109,22 +115,32 @@ impl Subject {
         Ok(server)
     }
 
-    /// Starts the process from a thread that is pinned first: a process inherits the cores of the thread that made it.
     fn spawn(&self) -> Result<Child> {
-        let start = || {
-            pin(self.core)?;
-            Command::new(&self.program)
-                .args(&self.arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .with_context(|| format!("{} cannot be started", self.program.display()))
-        };
-        match thread::scope(|scope| scope.spawn(start).join()) {
-            Ok(child) => child,
-            Err(_) => bail!("the thread that starts {} panicked", self.name),
-        }
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        spawn_on(self.core, &mut command)
+    }
+}
+
+/// Starts a process from a thread that is pinned first: a process inherits the cores of the thread that made it.
+///
+/// # Errors
+/// When the core may not be used or the process cannot be started.
+pub fn spawn_on(core: Option<usize>, command: &mut Command) -> Result<Child> {
+    let program = Path::new(command.get_program()).to_owned();
+    let start = || {
+        pin(core)?;
+        command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", program.display()))
+    };
+    match thread::scope(|scope| scope.spawn(start).join()) {
+        Ok(child) => child,
+        Err(_) => bail!("the thread that starts {} panicked", program.display()),
     }
 }
 

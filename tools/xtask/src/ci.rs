@@ -242,13 +242,13 @@ pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-fn cargo_at(root: &Path) -> Command {
+pub(crate) fn cargo_at(root: &Path) -> Command {
     let mut command = Command::new(cargo());
     command.current_dir(root);
     command
 }
 
-fn target_directory(root: &Path) -> PathBuf {
+pub(crate) fn target_directory(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |named| root.join(named))
 }
 

@@ -2,11 +2,13 @@
 //!
 //! One idea: every rule a machine can check is checked here and nowhere else, so that review is left with questions
 //! of taste. `tidy` reads the tree and judges it; `ci` runs every other check, times it and goes on after a failure,
-//! so that one run tells everything that is wrong.
+//! so that one run tells everything that is wrong. `prove-load` is apart from both, as it takes the machine for a quarter of
+//! an hour: it builds the load generator and its proof, and runs that.
 //!
 //! Deliberately absent: the tests. `.ci/run` calls the README's test command first, exactly as a newcomer would.
 
 mod ci;
+mod prove;
 mod tidy;
 
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ usage: cargo xtask <verb>
   ci                 run every check, print a table, fail if one failed
   ci --list          name the steps
   ci --only STEP     run one step (may be given several times)
+  prove-load         build polyloop-load and prove on the real clock that it tells the truth
+                     [--quick] [--only stop|delays|lag|pairs]; `prove-load --help` names the rest
 ";
 
 /// What was typed, and nothing else.
@@ -29,6 +33,7 @@ enum Verb {
     Tidy,
     CiList,
     CiRun { only: Vec<String> },
+    ProveLoad { arguments: Vec<String> },
     Help,
 }
 
@@ -61,6 +66,7 @@ fn run(verb: Verb) -> Result<bool> {
             Ok(true)
         }
         Verb::CiRun { only } => ci::run(&root, &only),
+        Verb::ProveLoad { arguments } => prove::run(&root, &arguments),
         Verb::Help => {
             print!("{USAGE}");
             Ok(true)
@@ -75,6 +81,9 @@ fn parse(arguments: &[String]) -> Result<Verb> {
         ["ci", "--list"] => Ok(Verb::CiList),
         ["ci", rest @ ..] => Ok(Verb::CiRun {
             only: parse_only(rest)?,
+        }),
+        ["prove-load", rest @ ..] => Ok(Verb::ProveLoad {
+            arguments: rest.iter().map(|&word| word.to_owned()).collect(),
         }),
         ["help" | "--help" | "-h"] => Ok(Verb::Help),
         [] => bail!("no verb given"),
@@ -129,6 +138,11 @@ mod tests {
         assert_eq!(
             parse(&words("ci --only fmt --only doc")).unwrap(),
             Verb::CiRun { only }
+        );
+        let arguments = words("--quick --only stop");
+        assert_eq!(
+            parse(&words("prove-load --quick --only stop")).unwrap(),
+            Verb::ProveLoad { arguments }
         );
     }
 

@@ -76,6 +76,8 @@ pub(crate) enum Question {
     Offload(Offload),
     /// What do idle connections hold and use?
     Idle(Idle),
+    /// What does a request cost the load generator beside wrk and a bare client?
+    LoadCapacity(LoadCapacity),
     /// What does a request cost in the proxy beside HAProxy and nginx?
     ProxyCost(proxy::Cost),
     /// What does a gigabyte cost in the proxy, with and without splice?
@@ -145,6 +147,25 @@ pub(crate) struct EchoSyscalls {
     /// Core of the load.
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
+}
+
+#[derive(clap::Args, Debug, Clone, Serialize)]
+pub(crate) struct LoadCapacity {
+    /// The load generator to measure.
+    #[arg(long, default_value = "target/release/polyloop-load")]
+    pub(crate) load: PathBuf,
+    /// Connections of each generator.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// Length of a run in whole seconds.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) seconds: u64,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) load_core: usize,
+    /// Core of the server.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) server_core: usize,
 }
 
 #[derive(clap::Args, Debug, Clone, Serialize)]

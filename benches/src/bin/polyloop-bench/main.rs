@@ -7,6 +7,7 @@
 
 mod args;
 mod balance;
+mod capacity;
 mod echo_cost;
 mod idle;
 mod interference;
@@ -47,6 +48,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Question::Stall(question) => interference::run_stall(common, question),
         Question::Offload(question) => interference::run_offload(common, question),
         Question::Idle(question) => idle::run(common, question),
+        Question::LoadCapacity(question) => capacity::run(common, question),
         Question::ProxyCost(question) => proxy::cost::run(common, question),
         Question::ProxyBulk(question) => proxy::bulk::run(common, question),
         Question::ProxyConnect(question) => proxy::connect::run(common, question),

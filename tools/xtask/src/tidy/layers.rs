@@ -15,7 +15,7 @@ const CORE: &str = "polyloop-core";
 const MEASURE: &str = "polyloop-measure";
 
 /// From the bottom up. A crate that is not named here is placed by its directory, or has no place and is refused.
-const LAYERS: [(&str, u8); 7] = [
+const LAYERS: [(&str, u8); 8] = [
     (CORE, 0),
     ("polyloop-sys", 1),
     ("polyloop", 2),
@@ -23,10 +23,12 @@ const LAYERS: [(&str, u8); 7] = [
     ("polyloop-proxy", 3),
     ("polyloop-server", 4),
     (MEASURE, 5),
+    // A program whose result files others read.
+    ("polyloop-load", 6),
 ];
 
 /// Programs that measure and check; nothing may depend on them.
-const TOP_LAYER: u8 = 6;
+const TOP_LAYER: u8 = 7;
 
 /// The only members a program under `tools/` may know: it uses the library as anybody else would, or starts the
 /// binary, and takes nothing out of the product's upper parts.
