@@ -546,6 +546,12 @@ pub(crate) fn assert_echo(stream: &mut (impl Read + Write)) {
     assert_eq!(&answer, b"are you there?");
 }
 
+/// Asks the same and does not wait for the answer, which whoever waits in a backlog does not get yet. Who is refused may
+/// be so before he can ask.
+pub(crate) fn send_unanswered(stream: &mut TcpStream) {
+    let _ = stream.write_all(b"are you there?");
+}
+
 /// Whether the connection has been ended by the other side, asked without waiting.
 pub(crate) fn is_closed(stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();

@@ -10,6 +10,7 @@
 //! * [`bulk`]: gigabytes, checked as they come.
 //! * [`differential`]: the same PROXY headers given to HAProxy and nginx.
 //! * [`doors`]: who is let in, how many, and who waits.
+//! * [`full`]: as many sessions as there are descriptors for, and one more.
 //! * [`headers`]: the PROXY protocol, in and out.
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
@@ -28,6 +29,7 @@ mod doors;
 mod failing;
 mod faults;
 mod foreign;
+mod full;
 mod headers;
 mod health;
 mod lasting;
