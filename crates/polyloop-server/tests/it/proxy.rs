@@ -19,6 +19,7 @@
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
 //! * [`namespaces`]: networks that vanish, few ports, little memory; made by the test, for which it has to be root.
 //! * [`recipes`]: those of the documentation.
+//! * [`transparent`]: backends that see the client's own address; in rooms of the same kind.
 //! * [`suites`]: redis, PostgreSQL, SSH, TLS and iperf3, the same as without us.
 
 mod backend;
@@ -40,6 +41,7 @@ mod records;
 mod relaying;
 mod resolving;
 mod suites;
+mod transparent;
 
 use crate::harness::Polyloop;
 use serde_json::Value;
