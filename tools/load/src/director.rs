@@ -148,7 +148,7 @@ impl Director {
     /// Connections are made. Those of churn are made by request, later.
     fn ramp(&mut self) -> Result<()> {
         let wanted = if self.plan.churn.is_some() {
-            self.plan.probe_connections
+            0
         } else {
             self.plan.connections + self.plan.probe_connections
         };
