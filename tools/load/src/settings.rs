@@ -15,6 +15,7 @@ use polyloop_sys::clock::monotonic_ns;
 use polyloop_sys::descriptors;
 
 use crate::args::{CloseArg, RunArgs, TablesArg, Way};
+use crate::engine::plan::PROBE_BYTES;
 use crate::engine::{Churn, Pace, Plan, Workload};
 use crate::objective::Objective;
 use crate::output::{Format, Live, OutputSettings};
@@ -378,7 +379,8 @@ fn workload_bytes_max(workload: &Workload) -> usize {
     match workload {
         Workload::Echo { sizes } => sizes.max(),
         Workload::Up { chunk } | Workload::Flood { chunk } => *chunk,
-        Workload::Script(_) | Workload::Down => 1,
+        Workload::Down => PROBE_BYTES,
+        Workload::Script(_) => 1,
     }
 }
 
@@ -419,6 +421,7 @@ fn churn(args: &RunArgs, notes: &mut Notes) -> Option<Churn> {
         Churn {
             requests: requests.max(1),
             resets,
+            rate_is_of_connects: args.connect_rate.is_some() && !args.closed,
         }
     })
 }
@@ -454,6 +457,9 @@ fn server_settings(
         // A slow reader that took 64 KiB at once would be a fast one that sleeps.
         tuning.read_bytes_max = ((rate / 10.0) as usize).clamp(4096, tuning.read_bytes_max);
     }
+    // A message is written whole when there is room for a part of it.
+    let largest = tuning.output_high_bytes + plan.pattern.len_max();
+    tuning.output_max_bytes = tuning.output_max_bytes.max(largest);
     ServerSettings {
         wish: Wish {
             loops: Some(loops),
