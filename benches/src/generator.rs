@@ -77,7 +77,8 @@ mod tests {
     fn a_generator_is_billed_after_its_end() {
         // Goal: the bill of a program that has ended holds its work; by a shell that counts, and one that fails.
         let shell = |script: &str| run(Path::new("/bin/sh"), &["-c".into(), script.into()], None);
-        let script = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; echo $i requests in no time";
+        let script =
+            "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; echo $i requests in no time";
         let spent = shell(script).unwrap();
         assert_eq!(number_before(&spent.said, "requests"), Some(50_000));
         assert!(spent.cpu_ns > 1_000_000, "{spent:?}");

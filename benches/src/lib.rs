@@ -15,13 +15,15 @@
 //! What other instruments need as well (statistics, facts of the machine, the bill of a process) is in
 //! `polyloop_measure`.
 //! A subject that is a proxy ([`proxy`]) stands between the load and a backend of its own. Beside messages it is given
-//! streams ([`bulk`]) and connections that come and go ([`churn`]); both check every byte as the load does.
+//! streams ([`bulk`]) and connections that come and go ([`churn`]); both check every byte as the load does. And it is given clients that
+//! never read ([`flood`]).
 //!
 //! Deliberately absent: thresholds on elapsed time (a shared machine would break them), means of ratios, and a search
 //! for the highest rate, which is the business of the load generator.
 
 pub mod bulk;
 pub mod churn;
+pub mod flood;
 pub mod generator;
 pub mod load;
 pub mod measure;

@@ -78,7 +78,10 @@ fn main() -> Result<()> {
             }
         }
     }
-    println!("{requests} requests in {:.6} s", start.elapsed().as_secs_f64());
+    println!(
+        "{requests} requests in {:.6} s",
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 

@@ -64,6 +64,10 @@ impl Driver for Prepared {
         self.now_ns
     }
 
+    fn wake_at(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn poll(&mut self, _: Option<Duration>, max: usize, events: &mut Vec<Event>) -> io::Result<()> {
         if self.waiting > 0 {
             events.push(Event {

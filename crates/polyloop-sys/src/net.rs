@@ -10,6 +10,8 @@
 use std::fs;
 use std::io;
 
+use socket2::{Domain, Socket, Type};
+
 /// Makes writing to a closed socket or pipe an error instead of the end of the process.
 ///
 /// The Rust runtime does this before `main`; a library cannot count on that when it is loaded into a program of another
@@ -42,6 +44,16 @@ pub fn somaxconn() -> io::Result<u32> {
 /// `NotFound` where `/proc` is not mounted.
 pub fn unprivileged_port_start() -> io::Result<u32> {
     sysctl("net/ipv4/ip_unprivileged_port_start")
+}
+
+/// Whether sockets of this process may come from addresses that the host does not have (`IP_TRANSPARENT`): tried on one that
+/// is closed again.
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_NET_ADMIN` and `CAP_NET_RAW`; or there is no descriptor for a socket.
+pub fn may_be_transparent() -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_ip_transparent_v4(true)
 }
 
 fn sysctl(name: &str) -> io::Result<u32> {

@@ -17,7 +17,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use polyloop::{Ctx, Handler, Input, LoopInfo, Server, ServerSettings, StartError, Tuning, Verdict};
+use polyloop::{
+    Ctx, Handler, Input, LoopInfo, Server, ServerSettings, StartError, Tuning, Verdict,
+};
 
 mod common;
 

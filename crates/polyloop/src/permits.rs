@@ -99,7 +99,7 @@ impl Permits {
         }
     }
 
-    /// Whether a loop that the system refuses may say so now: one of them, once a second.
+    /// Whether a loop that the system refuses, or that is at the cap, may say so now: one of them, once a second.
     pub fn may_tell(&self, now_ns: u64) -> bool {
         let until_ns = self.told_until_ns.load(Ordering::Relaxed);
         let next_ns = now_ns.saturating_add(TOLD_EVERY_NS);

@@ -136,10 +136,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "RATE", value_parser = parse_rate, conflicts_with_all = ["rate", "stream", "idle", "find_max"], help_heading = "Workload")]
     pub connect_rate: Option<f64>,
     /// Requests of a connection of churn [default: 1]
-    #[arg(long, value_name = "COUNT", value_parser = parse_count, help_heading = "Workload")]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, conflicts_with_all = ["stream", "idle"], help_heading = "Workload")]
     pub requests_per_connection: Option<u64>,
     /// How a connection of churn ends [default: fin, as well-behaved clients do]
-    #[arg(long, value_name = "HOW", help_heading = "Workload")]
+    #[arg(long, value_name = "HOW", conflicts_with_all = ["stream", "idle"], help_heading = "Workload")]
     pub close: Option<CloseArg>,
     /// Slow reader: bytes a second that each connection reads, as in 1KiB
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Workload")]

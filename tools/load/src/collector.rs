@@ -16,6 +16,8 @@ pub(crate) struct Collector {
     /// Connections open and requests outstanding, by loop, as told last.
     open: Vec<u64>,
     outstanding: Vec<u64>,
+    /// Until when each loop has told.
+    told_until_ns: Vec<u64>,
     /// Whether the loop has handed over the last of the stage.
     is_settled: Vec<bool>,
     stage: u32,
@@ -23,6 +25,8 @@ pub(crate) struct Collector {
     ends_ns: u64,
     total: Interval,
     window: Interval,
+    /// Where the window begins. What is added to it may have begun earlier: a loop obeys an order ahead of the stage.
+    window_from_ns: u64,
     windows: Vec<WindowRow>,
     meter: Meter,
     stage_meter: Meter,
@@ -41,12 +45,14 @@ impl Collector {
         Self {
             open: vec![0; loops],
             outstanding: vec![0; loops],
+            told_until_ns: vec![0; loops],
             is_settled: vec![false; loops],
             stage: 0,
             begins_ns: 0,
             ends_ns: u64::MAX,
             total: Interval::new(0, 0, 0),
             window: Interval::new(0, 0, 0),
+            window_from_ns: 0,
             windows: Vec::new(),
             stage_meter: meter.clone(),
             meter,
@@ -61,6 +67,7 @@ impl Collector {
         self.is_settled.fill(false);
         self.total.begin(stage, 0, begins_ns);
         self.window.begin(stage, 0, begins_ns);
+        self.window_from_ns = begins_ns;
         self.windows.clear();
     }
 
@@ -75,6 +82,7 @@ impl Collector {
         let at = interval.loop_index;
         self.open[at] = interval.open;
         self.outstanding[at] = interval.outstanding;
+        self.told_until_ns[at] = interval.until_ns;
         if interval.stage != self.stage {
             return;
         }
@@ -89,6 +97,7 @@ impl Collector {
     /// Closes the window that ends at `until_ns`, and begins the next.
     pub(crate) fn cut_window(&mut self, until_ns: u64, each: impl FnOnce(&Interval, &Beside)) {
         let beside = self.meter.read_and_restart();
+        self.window.from_ns = self.window_from_ns;
         self.window.until_ns = until_ns;
         self.window.open = self.open();
         self.window.outstanding = self.outstanding();
@@ -96,6 +105,7 @@ impl Collector {
         self.windows
             .push(WindowRow::of(&self.window, &beside, self.begins_ns));
         self.window.begin(self.stage, 0, until_ns);
+        self.window_from_ns = until_ns;
     }
 
     /// The time of the stage is over; what still comes is its grace.
@@ -123,6 +133,11 @@ impl Collector {
 
     pub(crate) fn outstanding(&self) -> u64 {
         self.outstanding.iter().sum()
+    }
+
+    /// Whether nothing was outstanding at some time from `ns` on, on any loop.
+    pub(crate) fn is_quiet_after(&self, ns: u64) -> bool {
+        self.told_until_ns.iter().all(|&until_ns| until_ns >= ns) && self.outstanding() == 0
     }
 
     pub(crate) fn is_settled(&self) -> bool {

@@ -27,7 +27,7 @@ use crate::result::{
     RunResult, StageHead, StageKind, StageResult, explain_fault, fault_key, rfc3339,
 };
 use crate::settings::Settings;
-use crate::tally::Interval;
+use crate::tally::{Counts, Interval};
 
 /// See the module's documentation.
 pub struct Director {
@@ -135,7 +135,12 @@ impl Director {
         }
         if !self.is_interrupted() {
             let duration = self.settings.duration;
-            self.stage("measure", StageKind::Measure, pace, duration)?;
+            let staged = self.stage("measure", StageKind::Measure, pace, duration)?;
+            let counts = &staged.total.counts;
+            // Churn connects in this stage only.
+            if counts.connects > 0 && counts.connected == 0 && counts.sent == 0 {
+                return self.nobody_answers(counts);
+            }
         }
         Ok(())
     }
@@ -148,7 +153,7 @@ impl Director {
     /// Connections are made. Those of churn are made by request, later.
     fn ramp(&mut self) -> Result<()> {
         let wanted = if self.plan.churn.is_some() {
-            self.plan.probe_connections
+            0
         } else {
             self.plan.connections + self.plan.probe_connections
         };
@@ -192,20 +197,25 @@ impl Director {
         let result = StageResult::of(head, &collected.total, &collected.beside, collected.windows);
         self.end_stage(result);
         if open == 0 && wanted > 0 && !self.is_interrupted() {
-            let worst = counts.faults.iter().max_by_key(|(_, count)| **count);
-            let why = worst.map_or_else(
-                || "no answer to any attempt".to_owned(),
-                |(fault, count)| {
-                    let key = fault_key(*fault);
-                    format!("{key} ({count} times): {}", explain_fault(&key))
-                },
-            );
-            bail!(
-                "none of {wanted} connections to {} could be made: {why}",
-                self.run.settings[0].value
-            );
+            return self.nobody_answers(&counts);
         }
         Ok(())
+    }
+
+    fn nobody_answers(&self, counts: &Counts) -> Result<()> {
+        let worst = counts.faults.iter().max_by_key(|(_, count)| **count);
+        let why = worst.map_or_else(
+            || "no answer to any attempt".to_owned(),
+            |(fault, count)| {
+                let key = fault_key(*fault);
+                format!("{key} ({count} times): {}", explain_fault(&key))
+            },
+        );
+        bail!(
+            "no connection to {} could be made in {} attempts: {why}",
+            self.run.settings[0].value,
+            counts.connects
+        );
     }
 
     /// One stage of load. It may be cut short by a signal.
@@ -250,7 +260,7 @@ impl Director {
         let beside = self.collector.stop_meters();
         let grace_ns = self.settings.grace.as_nanos() as u64;
         let deadline_ns = order.ends_ns + grace_ns;
-        while self.collector.outstanding() > 0
+        while !self.collector.is_quiet_after(order.ends_ns)
             && monotonic_ns() < deadline_ns
             && !self.is_interrupted()
         {
@@ -283,9 +293,17 @@ impl Director {
             name: name.to_owned(),
             kind,
             rate_planned: match pace {
-                Pace::Open { rate_per_s } => Some(rate_per_s),
+                Pace::Open { rate_per_s } => Some(rate_per_s * self.requests_per_arrival()),
                 Pace::Closed | Pace::Silent => None,
             },
+        }
+    }
+
+    /// A rate of connections is one of all their requests.
+    fn requests_per_arrival(&self) -> f64 {
+        match self.plan.churn {
+            Some(churn) if churn.rate_is_of_connects => churn.requests as f64,
+            _ => 1.0,
         }
     }
 

@@ -15,6 +15,7 @@ use polyloop_sys::clock::monotonic_ns;
 use polyloop_sys::descriptors;
 
 use crate::args::{CloseArg, RunArgs, TablesArg, Way};
+use crate::engine::plan::PROBE_BYTES;
 use crate::engine::{Churn, Pace, Plan, Workload};
 use crate::objective::Objective;
 use crate::output::{Format, Live, OutputSettings};
@@ -22,6 +23,7 @@ use crate::plan::arrivals::ArrivalKind;
 use crate::plan::payload::Pattern;
 use crate::plan::script::Script;
 use crate::plan::sizes::Sizes;
+use crate::plan::sources::Sources;
 use crate::result::{Mode, Origin, Setting};
 
 /// A load that can be run.
@@ -86,92 +88,12 @@ impl Settings {
         let to = targets(&args.target)?;
         notes.typed("target", args.target.join(","));
         let workload = workload(args, &mut notes)?;
-        let connections = notes.or("connections", args.connections, 64);
-        let probe_rate = args.probe;
         let (pace, mode) = pace(args, &mut notes);
-        let churn = churn(args, &mut notes);
-        let loops = notes.or("loops", args.loops, default_loops()).max(1) as usize;
-        let pipeline = notes.or("pipeline", args.pipeline, 1).max(1) as usize;
-        let sources = args.sources.clone();
-        notes.maybe("sources", sources.as_ref().map(ToString::to_string));
-        notes.maybe("congestion", args.congestion.clone());
-        notes.maybe("read-rate", args.read_rate.map(|rate| rate.to_string()));
-        notes.maybe("write-rate", args.write_rate.map(|rate| rate.to_string()));
-        if connections == 0 {
-            return refused("--connections 0: there is nothing to load with; ask for one at least");
-        }
-        let probe_connections = if probe_rate.is_some() {
-            (connections / 100).clamp(1, PROBE_CONNECTIONS_MAX)
-        } else {
-            0
-        };
-        let tables = tables(args, connections + probe_connections, loops, &mut notes)?;
-        if let Some(sources) = &sources {
-            sources
-                .enough_for(connections, to.len() as u64)
-                .map_err(|shortage| SettingsError(shortage.to_string()))?;
-        }
-        let probe_rate_per_s = probe_rate.map_or(0.0, |asked| probe_rate_of(asked, pace));
-        notes.maybe("probe", probe_rate.map(|_| format!("{probe_rate_per_s}/s")));
-        let ramp_rate = notes
-            .or("ramp-rate", args.ramp_rate, RAMP_RATE_DEFAULT)
-            .max(1.0);
-        let timeout = notes.time("timeout", args.timeout, Duration::from_secs(10));
-        let arrivals = args.arrivals.unwrap_or(ArrivalKind::Exponential);
-        notes.push("arrivals", &arrivals, args.arrivals.is_some());
-        let seed = notes.or("seed", args.seed, 1);
-        let spin = notes.time("spin", args.spin, Duration::from_micros(50));
-        let find_max = args.find_max.clone().map(|objective| FindMax {
-            objective,
-            start_rate: args.rate.unwrap_or(RATE_DEFAULT).max(1.0),
-            max_rate: args.max_rate,
-        });
-        notes.maybe(
-            "find-max",
-            find_max.as_ref().map(|it| it.objective.to_string()),
-        );
-        notes.maybe("max-rate", args.max_rate.map(|rate| format!("{rate}/s")));
-        let duration_default = if find_max.is_some() { 3 } else { 10 };
-        let duration = notes.time(
-            "duration",
-            args.duration,
-            Duration::from_secs(duration_default),
-        );
-        let warm_up = notes.time("warm-up", args.warm_up, Duration::from_secs(2));
-        let grace = notes.time("grace", args.grace, Duration::from_secs(2));
-        let interval = notes.time("interval", args.interval, Duration::from_secs(1));
-        if interval < INTERVAL_MIN {
-            return refused(format!(
-                "--interval {}: rows come every {} at most; ask for longer ones",
-                format_duration(interval),
-                format_duration(INTERVAL_MIN)
-            ));
-        }
-        if duration.is_zero() {
-            return refused("--duration 0s: there is nothing to measure; ask for some seconds");
-        }
-        let largest = workload_bytes_max(&workload);
-        let plan = Plan {
-            to,
-            sources,
-            congestion: args.congestion.as_deref().map(Arc::from),
-            connections,
-            probe_connections,
-            probe_rate_per_s,
-            loops,
-            dial_from_ns: monotonic_ns(),
-            dial_every_ns: 1e9 / ramp_rate,
-            workload,
-            churn,
-            arrivals,
-            pipeline,
-            read_bytes_per_s: args.read_rate.map(|rate| rate.max(1) as f64),
-            write_bytes_per_s: args.write_rate.map(|rate| rate.max(1) as f64),
-            timeout_ns: (timeout.as_nanos() as u64).max(NS_PER_MS),
-            interval_ns: HAND_OVER_NS,
-            pattern: Pattern::new(seed, largest),
-            seed,
-        };
+        let find_max = find_max(args, &mut notes);
+        let timing = Timing::new(args, &mut notes)?;
+        let crowd = Crowd::new(args, to.len() as u64, pace, &mut notes)?;
+        let (tables, spin) = (crowd.tables, timing.spin);
+        let plan = plan(args, to, workload, crowd, &timing, &mut notes);
         let server = ServerSettings {
             tables,
             ..server_settings(args, &plan, spin, &mut notes)
@@ -182,10 +104,10 @@ impl Settings {
             pace,
             mode,
             find_max,
-            warm_up,
-            duration,
-            grace,
-            interval,
+            warm_up: timing.warm_up,
+            duration: timing.duration,
+            grace: timing.grace,
+            interval: timing.interval,
             server_pids: args.server_pid.clone(),
             is_strict: args.strict,
             output: OutputSettings {
@@ -198,6 +120,144 @@ impl Settings {
             },
             list: notes.0,
         })
+    }
+}
+
+/// How long everything takes.
+struct Timing {
+    warm_up: Duration,
+    duration: Duration,
+    grace: Duration,
+    interval: Duration,
+    timeout: Duration,
+    spin: Duration,
+}
+
+impl Timing {
+    fn new(args: &RunArgs, notes: &mut Notes) -> Result<Self, SettingsError> {
+        let seconds = Duration::from_secs;
+        let duration_default = seconds(if args.find_max.is_some() { 3 } else { 10 });
+        let timing = Self {
+            warm_up: notes.time("warm-up", args.warm_up, seconds(2)),
+            duration: notes.time("duration", args.duration, duration_default),
+            grace: notes.time("grace", args.grace, seconds(2)),
+            interval: notes.time("interval", args.interval, seconds(1)),
+            timeout: notes.time("timeout", args.timeout, seconds(10)),
+            spin: notes.time("spin", args.spin, Duration::from_micros(50)),
+        };
+        if timing.interval < INTERVAL_MIN {
+            return refused(format!(
+                "--interval {}: a row is a tenth of a second at least; ask for {} or longer",
+                format_duration(timing.interval),
+                format_duration(INTERVAL_MIN)
+            ));
+        }
+        if timing.duration.is_zero() {
+            return refused("--duration 0s: there is nothing to measure; ask for some seconds");
+        }
+        Ok(timing)
+    }
+}
+
+/// How many connections, from where, and what carries them.
+struct Crowd {
+    connections: u64,
+    probe_connections: u64,
+    probe_rate_per_s: f64,
+    loops: usize,
+    tables: DescriptorTables,
+    sources: Option<Sources>,
+}
+
+impl Crowd {
+    fn new(
+        args: &RunArgs,
+        destinations: u64,
+        pace: Pace,
+        notes: &mut Notes,
+    ) -> Result<Self, SettingsError> {
+        let connections = notes.or("connections", args.connections, 64);
+        if connections == 0 {
+            return refused("--connections 0: there is nothing to load with; ask for one at least");
+        }
+        let loops = notes.or("loops", args.loops, default_loops()).max(1) as usize;
+        let probe_connections = if args.probe.is_some() {
+            (connections / 100).clamp(1, PROBE_CONNECTIONS_MAX)
+        } else {
+            0
+        };
+        let probe_rate_per_s = args.probe.map_or(0.0, |asked| probe_rate_of(asked, pace));
+        notes.maybe("probe", args.probe.map(|_| format!("{probe_rate_per_s}/s")));
+        let tables = tables(args, connections + probe_connections, loops, notes)?;
+        let sources = args.sources.clone();
+        notes.maybe("sources", sources.as_ref().map(ToString::to_string));
+        if let Some(sources) = &sources {
+            sources
+                .enough_for(connections, destinations)
+                .map_err(|shortage| SettingsError(format!("--sources: {shortage}")))?;
+        }
+        Ok(Self {
+            connections,
+            probe_connections,
+            probe_rate_per_s,
+            loops,
+            tables,
+            sources,
+        })
+    }
+}
+
+fn find_max(args: &RunArgs, notes: &mut Notes) -> Option<FindMax> {
+    let objective = args.find_max.clone()?;
+    notes.typed("find-max", &objective);
+    notes.maybe("max-rate", args.max_rate.map(|rate| format!("{rate}/s")));
+    Some(FindMax {
+        objective,
+        start_rate: RATE_DEFAULT,
+        max_rate: args.max_rate,
+    })
+}
+
+fn plan(
+    args: &RunArgs,
+    to: Vec<Remote>,
+    workload: Workload,
+    crowd: Crowd,
+    timing: &Timing,
+    notes: &mut Notes,
+) -> Plan {
+    let churn = churn(args, notes);
+    let pipeline = notes.or("pipeline", args.pipeline, 1).max(1) as usize;
+    notes.maybe("congestion", args.congestion.clone());
+    notes.maybe("read-rate", args.read_rate.map(|rate| rate.to_string()));
+    notes.maybe("write-rate", args.write_rate.map(|rate| rate.to_string()));
+    let ramp_rate = notes
+        .or("ramp-rate", args.ramp_rate, RAMP_RATE_DEFAULT)
+        .max(1.0);
+    let arrivals = args.arrivals.unwrap_or(ArrivalKind::Exponential);
+    notes.push("arrivals", &arrivals, args.arrivals.is_some());
+    let seed = notes.or("seed", args.seed, 1);
+    let pattern = Pattern::new(seed, workload_bytes_max(&workload));
+    Plan {
+        to,
+        sources: crowd.sources,
+        congestion: args.congestion.as_deref().map(Arc::from),
+        connections: crowd.connections,
+        probe_connections: crowd.probe_connections,
+        probe_rate_per_s: crowd.probe_rate_per_s,
+        loops: crowd.loops,
+        dial_from_ns: monotonic_ns(),
+        dial_every_ns: 1e9 / ramp_rate,
+        workload,
+        churn,
+        arrivals,
+        pipeline,
+        read_bytes_per_s: args.read_rate.map(|rate| rate.max(1) as f64),
+        write_bytes_per_s: args.write_rate.map(|rate| rate.max(1) as f64),
+        timeout_ns: (timing.timeout.as_nanos() as u64).max(NS_PER_MS),
+        interval_ns: HAND_OVER_NS,
+        pattern,
+        seed,
     }
 }
 
@@ -319,7 +379,8 @@ fn workload_bytes_max(workload: &Workload) -> usize {
     match workload {
         Workload::Echo { sizes } => sizes.max(),
         Workload::Up { chunk } | Workload::Flood { chunk } => *chunk,
-        Workload::Script(_) | Workload::Down => 1,
+        Workload::Down => PROBE_BYTES,
+        Workload::Script(_) => 1,
     }
 }
 
@@ -360,6 +421,7 @@ fn churn(args: &RunArgs, notes: &mut Notes) -> Option<Churn> {
         Churn {
             requests: requests.max(1),
             resets,
+            rate_is_of_connects: args.connect_rate.is_some() && !args.closed,
         }
     })
 }
@@ -395,6 +457,9 @@ fn server_settings(
         // A slow reader that took 64 KiB at once would be a fast one that sleeps.
         tuning.read_bytes_max = ((rate / 10.0) as usize).clamp(4096, tuning.read_bytes_max);
     }
+    // A message is written whole when there is room for a part of it.
+    let largest = tuning.output_high_bytes + plan.pattern.len_max();
+    tuning.output_max_bytes = tuning.output_max_bytes.max(largest);
     ServerSettings {
         wish: Wish {
             loops: Some(loops),

@@ -86,6 +86,8 @@ pub(crate) enum Question {
     ProxyConnect(proxy::Connect),
     /// What does an idle session hold in the proxy?
     ProxyMemory(proxy::Memory),
+    /// What do clients hold that never read, and what do others notice?
+    ProxyNeverReaders(proxy::NeverReaders),
     /// What does the proxy add to a latency at half load?
     ProxyLatency(proxy::Latency),
 }

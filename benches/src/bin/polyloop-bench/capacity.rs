@@ -131,8 +131,12 @@ fn drive(
                 .as_ref()
                 .map_or(String::new(), |name| format!("--congestion {name}"));
             (
-                Subject::anchor("bare client", "bare-client", "")?.program().to_owned(),
-                format!("{addr} --connections {connections} --seconds {seconds} --message-bytes {bytes} {congestion}"),
+                Subject::anchor("bare client", "bare-client", "")?
+                    .program()
+                    .to_owned(),
+                format!(
+                    "{addr} --connections {connections} --seconds {seconds} --message-bytes {bytes} {congestion}"
+                ),
             )
         }
     };
@@ -191,9 +195,17 @@ fn conclude(
         (Driver::LoadEcho, Driver::BareEcho, 1.0),
     ] {
         let of = |run: &Driven| run.cpu_ns_per_request;
-        let ratio = Ratio::of(&values(ours, of), &values(anchor, of), session.common().seed);
+        let ratio = Ratio::of(
+            &values(ours, of),
+            &values(anchor, of),
+            session.common().seed,
+        );
         if let Some(ratio) = ratio {
-            let name = format!("generator CPU per request: {} / {}", ours.name(), anchor.name());
+            let name = format!(
+                "generator CPU per request: {} / {}",
+                ours.name(),
+                anchor.name()
+            );
             session
                 .report
                 .ratios

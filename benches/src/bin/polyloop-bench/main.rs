@@ -53,6 +53,7 @@ fn run(args: Args) -> anyhow::Result<bool> {
         Question::ProxyBulk(question) => proxy::bulk::run(common, question),
         Question::ProxyConnect(question) => proxy::connect::run(common, question),
         Question::ProxyMemory(question) => proxy::memory::run(common, question),
+        Question::ProxyNeverReaders(question) => proxy::never_readers::run(common, question),
         Question::ProxyLatency(question) => proxy::latency::run(common, question),
     }
 }

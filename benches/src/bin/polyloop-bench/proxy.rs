@@ -21,6 +21,7 @@ pub(crate) mod connect;
 pub(crate) mod cost;
 pub(crate) mod latency;
 pub(crate) mod memory;
+pub(crate) mod never_readers;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;

@@ -28,9 +28,10 @@ pub(crate) fn prove(rig: &Rig) -> Result<Vec<Claim>> {
     server.stop()?;
 
     let stage = measured(&open)?;
-    let lag_us = stage.lag.p99_9_us.context(
-        "the p99.9 of the lag is not told: there were fewer than 100,000 requests sent",
-    )?;
+    let lag_us = stage
+        .lag
+        .p99_9_us
+        .context("the p99.9 of the lag is not told: there were fewer than 100,000 requests sent")?;
     let claim = Claim::judged(
         "lag: send lag p99.9 at half of the capacity",
         format!("{} at {rate:.0}/s", duration(lag_us)),

@@ -41,9 +41,7 @@ pub(crate) fn prove(rig: &Rig) -> Result<Vec<Claim>> {
     }
     server.stop()?;
     let claims = METRICS.into_iter().zip(counts);
-    Ok(claims
-        .map(|(metric, count)| claim(metric, count))
-        .collect())
+    Ok(claims.map(|(metric, count)| claim(metric, count)).collect())
 }
 
 fn claim(metric: Metric, count: Count) -> Claim {
@@ -90,8 +88,7 @@ fn measure(rig: &Rig, server: &Server, pair: usize, counts: &mut [Count]) -> Res
 const METRICS: [Metric; 4] = [Metric::P50, Metric::P99, Metric::Mean, Metric::ServerCpu];
 
 /// The shortest runs that tell a p99, which takes 10,000 answers: 800 of them have to end within some eight minutes.
-const LOAD: &str =
-    "--rate 40k/s --connections 64 --warm-up 0s --duration 300ms --interval 300ms";
+const LOAD: &str = "--rate 40k/s --connections 64 --warm-up 0s --duration 300ms --interval 300ms";
 
 /// The fewest with which the test calls anything different.
 const RUNS_PER_SIDE: usize = 4;

@@ -35,6 +35,9 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 /// Ports of a configured range that are tried for one connection.
 const PORTS_TRIED_MAX: u8 = 8;
 
+/// From the client's address: its own port, then any.
+const TRANSPARENT_TRIES_MAX: u8 = 2;
+
 impl Session {
     /// Takes a place at a backend and connects to it, or waits for one, or gives up.
     pub(super) fn choose<H: Handler>(&mut self, cx: &mut Ctx<'_, H>) -> Verdict {
@@ -251,7 +254,13 @@ impl Session {
         dial.vigilance = vigilance(listener);
         if group.transparent {
             // A mapped address is IPv4, whatever listener it came through.
-            let from = self.client(peer).socket_addr().map(canonical);
+            let mut from = self.client(peer).socket_addr().map(canonical);
+            // The client's port was in use: its address alone is left.
+            if self.early().ports_tried > 0
+                && let Some(from) = &mut from
+            {
+                from.set_port(0);
+            }
             if from.is_some_and(|from| from.is_ipv4() != addr.is_ipv4()) {
                 // No backend of this address is at fault, and no other attempt would end otherwise.
                 return Err(Cause::ConnectMisconfigured);
@@ -308,19 +317,22 @@ impl Session {
         self.try_next(cx, Cause::of_connect_errno(errno))
     }
 
-    /// Whether a port of a configured range was in use, and the next may not be.
+    /// Whether a port of a configured range, or the client's, was in use, and the next may not be.
     fn is_port_taken(&mut self, errno: i32) -> bool {
-        let has_range = self
-            .group()
-            .sources
-            .iter()
-            .any(|source| source.ports.is_some());
-        if !matches!(errno, EADDRINUSE | EADDRNOTAVAIL) || !has_range {
+        if !matches!(errno, EADDRINUSE | EADDRNOTAVAIL) {
             return false;
         }
+        let group = self.group();
+        let tries_max = if group.transparent {
+            TRANSPARENT_TRIES_MAX
+        } else if group.sources.iter().any(|source| source.ports.is_some()) {
+            PORTS_TRIED_MAX
+        } else {
+            return false;
+        };
         let early = self.early();
         early.ports_tried += 1;
-        early.ports_tried < PORTS_TRIED_MAX
+        early.ports_tried < tries_max
     }
 
     /// Whether there is another address to connect from; as often as there are addresses.

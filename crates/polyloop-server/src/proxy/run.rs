@@ -3,6 +3,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use polyloop_proxy::settings::{ProxySettings, Splice, Target};
 use polyloop_proxy::site::{LoopSite, Site};
 use polyloop_sys::ListenAddr;
 use polyloop_sys::clock::monotonic_ns;
+use polyloop_sys::net::may_be_transparent;
 
 use super::access_log::{AccessLog, Records};
 use super::conn::{Conns, Message};
@@ -33,6 +35,10 @@ const PIPES_MAX: usize = 32;
 
 /// Serves until told to end.
 pub(super) fn run(mut effective: Effective) -> Exit {
+    if let Err(text) = check_rights(&effective.proxy) {
+        super::say(&text);
+        return Exit::Failed;
+    }
     let log = match AccessLog::open(&effective.proxy.access_log.to) {
         Ok(log) => log,
         Err(text) => {
@@ -49,6 +55,22 @@ pub(super) fn run(mut effective: Effective) -> Exit {
     });
     log.finish();
     exit
+}
+
+/// Whether the process may do what it is asked to: told now, since every single session would fail for want of it.
+fn check_rights(proxy: &ProxySettings) -> Result<(), String> {
+    let Some(group) = proxy.groups.iter().find(|group| group.transparent) else {
+        return Ok(());
+    };
+    let name = &group.name;
+    match may_be_transparent() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(format!(
+            "error: group {name}: transparent needs CAP_NET_ADMIN or CAP_NET_RAW ({error}); give the process one of them \
+             (AmbientCapabilities=), or leave it out\n"
+        )),
+        // What else may fail is no matter of rights, and the sessions tell of it.
+        _ => Ok(()),
+    }
 }
 
 /// What the library is told because it serves a proxy.

@@ -10,6 +10,7 @@
 //! * [`bulk`]: gigabytes, checked as they come.
 //! * [`differential`]: the same PROXY headers given to HAProxy and nginx.
 //! * [`doors`]: who is let in, how many, and who waits.
+//! * [`full`]: as many sessions as there are descriptors for, and one more.
 //! * [`headers`]: the PROXY protocol, in and out.
 //! * [`health`]: checks, ejection, and operators who take a backend out.
 //! * [`names`]: groups chosen by the name in a TLS hello.
@@ -18,6 +19,7 @@
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
 //! * [`namespaces`]: networks that vanish, few ports, little memory; made by the test, for which it has to be root.
 //! * [`recipes`]: those of the documentation.
+//! * [`transparent`]: backends that see the client's own address; in rooms of the same kind.
 //! * [`suites`]: redis, PostgreSQL, SSH, TLS and iperf3, the same as without us.
 
 mod backend;
@@ -28,6 +30,7 @@ mod doors;
 mod failing;
 mod faults;
 mod foreign;
+mod full;
 mod headers;
 mod health;
 mod lasting;
@@ -38,6 +41,7 @@ mod records;
 mod relaying;
 mod resolving;
 mod suites;
+mod transparent;
 
 use crate::harness::Polyloop;
 use serde_json::Value;

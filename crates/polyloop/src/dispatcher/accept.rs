@@ -560,10 +560,20 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// The process is at its cap, and whoever comes waits.
     fn wait_at_the_cap(&mut self) -> Attempt {
+        self.tell_of_the_cap("who comes waits in the backlog");
         let decision = self.acceptor.admission.handle_full();
         self.obey_admission(GateKind::Service, decision);
         self.wait_for_permits();
         Attempt::Paused
+    }
+
+    /// Says that the process is at its cap: one of the loops, once a second.
+    fn tell_of_the_cap(&self, what_follows: &str) {
+        let permits = self.acceptor.permits();
+        if permits.may_tell(self.hub.now_ns) {
+            let (own, cap) = (self.hub.index, permits.cap());
+            tracing::warn!("loop {own}: the cap of {cap} connections is reached, {what_follows}");
+        }
     }
 
     /// Asks to be told when there are permits again. If there are by now, goes on at once.
@@ -587,8 +597,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         match self.take_connection(at) {
             Ok((stream, peer)) => {
                 self.progress = true;
-                let has_permit = self.acceptor.permits().try_acquire(1)
+                let is_full = !self.acceptor.permits().try_acquire(1);
+                let has_permit = !is_full
                     || evicts && self.evict_idle() && self.acceptor.permits().try_acquire(1);
+                if is_full {
+                    self.tell_of_the_cap(if has_permit {
+                        "who comes takes the place of the longest idle"
+                    } else {
+                        "who comes is closed at once"
+                    });
+                }
                 if has_permit {
                     self.board.numbers.accepted.add(1);
                     self.board

@@ -1,3 +1,5 @@
+//! Each doubt by a case worked out by hand.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -22,13 +22,7 @@ impl Doubt {
             Self::LateSends {
                 own_lag_p99_ns,
                 latency_p99_ns,
-            } => {
-                let lag = duration_us(*own_lag_p99_ns as f64 / 1e3);
-                let latency = duration_us(*latency_p99_ns as f64 / 1e3);
-                format!(
-                    "the generator sent late: p99 {lag}, where the p99 of the latency is {latency}"
-                )
-            }
+            } => late_sends(*own_lag_p99_ns, *latency_p99_ns),
             Self::FewerConnections {
                 asked,
                 open,
@@ -69,7 +63,9 @@ impl Doubt {
             }
             Self::Unanswered { count: unanswered } => {
                 let count = count(*unanswered);
-                format!("{count} requests were never answered, so the latency leaves them out")
+                format!(
+                    "{count} requests were not answered in time; they count with the age they had"
+                )
             }
             Self::Faults { total, sent } => {
                 let (share, total, sent) = (share(*total, *sent), count(*total), count(*sent));
@@ -124,6 +120,12 @@ impl Doubt {
         };
         advice.to_owned()
     }
+}
+
+fn late_sends(own_lag_p99_ns: u64, latency_p99_ns: u64) -> String {
+    let lag = duration_us(own_lag_p99_ns as f64 / 1e3);
+    let latency = duration_us(latency_p99_ns as f64 / 1e3);
+    format!("the generator sent late: p99 {lag}, where the p99 of the latency is {latency}")
 }
 
 fn fewer_connections(asked: u64, open: u64, reasons: &[(String, u64)]) -> String {

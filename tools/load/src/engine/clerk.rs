@@ -106,7 +106,8 @@ impl Clerk {
         full.cpu_ns += used_ns;
         full.open = self.shared.open.get();
         full.outstanding = self.shared.outstanding.get();
-        full.is_last = std::mem::take(&mut self.is_settling);
+        // One that was kept, as the collector was behind, may be the last already.
+        full.is_last |= std::mem::take(&mut self.is_settling);
         self.cpu_ns = cpu_ns;
         match self.to_collector.try_send(full) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}

@@ -12,10 +12,15 @@
 //! when it may send again, requests whose time has passed go out with the times they were planned for.
 //!
 //! Invariant: each request that is planned within a stage is counted once as sent or as unsent, and each that is sent once as
-//! completed or as unanswered, or is still outstanding.
+//! completed or as unanswered, or is still outstanding. A request carries the stage that it was counted for, since orders change
+//! while it is on its way.
+//!
+//! The probe's clients differ: they keep their own rate whatever the load's pace is, end no connection, are not slow, and
+//! record nothing but their latency.
 
 use super::Resident;
-use super::orders::{Order, Pace};
+use super::orders::{Order, Pace, Phase};
+use super::plan::Churn;
 use super::shared::Shared;
 use super::talk::{Fed, Talk};
 use crate::plan::arrivals::Arrivals;
@@ -43,21 +48,25 @@ pub(crate) enum Note {
 struct Sent {
     planned_ns: u64,
     sent_ns: u64,
+    /// The stage that counts it; 0 when none does.
+    stage: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// To be dialled at this time; `u64::MAX` when a request says so.
+    /// To be dialled at this time, or for churn when a request is planned then or later.
     Down {
         dial_at_ns: u64,
     },
-    /// Dialled, for a request planned at a time, if it is one of churn.
+    /// Dialled.
     Dialling {
         since_ns: u64,
     },
     Up,
     /// Our FIN is out, the server's is waited for.
-    Leaving,
+    Leaving {
+        since_ns: u64,
+    },
 }
 
 /// See the module's documentation.
@@ -67,17 +76,28 @@ pub(crate) struct Client {
     /// Its number among the connections of the run.
     index: u64,
     is_probe: bool,
+    /// How its connections end, if they do not last.
+    churn: Option<Churn>,
     link: Link,
     talk: Talk,
     arrivals: Arrivals,
+    /// The stage that the arrivals were made for.
+    planned_stage: u32,
+    /// The stage that it has counted what it owes to.
+    settled_stage: u32,
     sent: VecDeque<Sent>,
     /// Since when it could have sent.
     free_since_ns: u64,
+    /// How much later a connection of churn was dialled than it could have been: a part of the lag of its first request.
+    dial_lag_ns: u64,
+    /// Whether bytes have come on this connection.
+    has_heard: bool,
     /// The alarm that counts; others are ignored.
     alarm_ns: u64,
     deadline: Option<TimerKey>,
     reading_again: Option<TimerKey>,
-    /// The rest of a request that is written slowly: where it goes on, and the timer that says when.
+    /// What is written slowly: where it goes on, and the timer that says when. At its end this waits once more, as the last
+    /// piece takes its time too.
     drip: Option<(usize, TimerKey)>,
     failures: u32,
 }
@@ -85,21 +105,27 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(shared: Rc<Shared>, index: u64, is_probe: bool) -> Self {
         let plan = &shared.plan;
-        let dial_at_ns = if plan.churn.is_some() {
-            u64::MAX
+        let churn = plan.churn.filter(|_| !is_probe);
+        let dial_at_ns = if churn.is_some() {
+            0
         } else {
             plan.dial_at_ns(index)
         };
-        let talk = Talk::new(plan);
+        let talk = Talk::new(plan, is_probe);
         Self {
+            churn,
             link: Link::Down { dial_at_ns },
             talk,
             arrivals: plan.arrivals(index, is_probe, Order::SILENCE, 1.0),
             shared,
             index,
             is_probe,
+            planned_stage: 0,
+            settled_stage: 0,
             sent: VecDeque::new(),
             free_since_ns: 0,
+            dial_lag_ns: 0,
+            has_heard: false,
             alarm_ns: u64::MAX,
             deadline: None,
             reading_again: None,
@@ -117,12 +143,11 @@ impl Client {
         match note {
             Note::Begin => {
                 let order = self.shared.order();
-                if let Pace::Open { rate_per_s } = order.pace {
-                    self.arrivals =
-                        self.shared
-                            .plan
-                            .arrivals(self.index, self.is_probe, order, rate_per_s);
+                if let Some(rate_per_s) = self.rate_of(order) {
+                    let plan = &self.shared.plan;
+                    self.arrivals = plan.arrivals(self.index, self.is_probe, order, rate_per_s);
                 }
+                self.planned_stage = order.stage;
                 self.go_on(cx);
             }
             Note::Settle(order) => self.settle(order),
@@ -142,42 +167,67 @@ impl Client {
         let now_ns = monotonic_ns();
         match self.link {
             Link::Down { dial_at_ns } => {
-                let due_ns = match self.next_planned_ns(now_ns) {
-                    Some(planned_ns) if self.churns() => {
-                        planned_ns.max(dial_at_ns_or_now(dial_at_ns))
-                    }
-                    _ => dial_at_ns,
+                let due_ns = if self.churn.is_none() {
+                    dial_at_ns
+                } else {
+                    // A connection of churn is made for a request; while there is none, nothing is dialled.
+                    let planned_ns = self.next_planned_ns(now_ns);
+                    planned_ns.map_or(u64::MAX, |planned_ns| planned_ns.max(dial_at_ns))
                 };
                 if due_ns <= now_ns {
-                    self.dial(cx, now_ns);
+                    self.dial(cx, due_ns, now_ns);
                 } else if due_ns < u64::MAX {
                     self.wake_at(cx, due_ns);
                 }
             }
             Link::Up => self.send_due(cx, now_ns),
-            Link::Dialling { .. } | Link::Leaving => {}
+            Link::Dialling { .. } | Link::Leaving { .. } => {}
         }
-    }
-
-    const fn churns(&self) -> bool {
-        self.talk.churns()
     }
 
     /// Whether a connection of churn has sent all of its requests.
     fn has_asked_all(&self) -> bool {
-        let churn = self.shared.plan.churn;
-        churn.is_some_and(|churn| self.talk.asked() >= churn.requests)
+        self.churn
+            .is_some_and(|churn| self.talk.asked() >= churn.requests)
+    }
+
+    /// Whether the next request needs no planned time: its connection was planned, and it is not the first on it.
+    fn is_follow_up(&self) -> bool {
+        self.churn.is_some_and(|churn| churn.rate_is_of_connects) && self.talk.asked() > 0
+    }
+
+    /// The rate of the plan, if there is one: the probe keeps its own beside a load of any pace.
+    const fn rate_of(&self, order: Order) -> Option<f64> {
+        match order.pace {
+            Pace::Open { rate_per_s } => Some(rate_per_s),
+            Pace::Closed | Pace::Silent if self.is_probe => Some(0.0),
+            Pace::Closed | Pace::Silent => None,
+        }
     }
 
     /// When the next request is planned, if there is one in this stage.
     fn next_planned_ns(&self, now_ns: u64) -> Option<u64> {
         let order = self.shared.order();
-        let planned_ns = match order.pace {
-            Pace::Open { .. } => self.arrivals.peek_ns(),
-            Pace::Closed => now_ns.max(order.begins_ns),
-            Pace::Silent => return None,
+        // Until the note has come that the stage begins, the arrivals are those of the last one.
+        if order.phase == Phase::Closed || self.planned_stage != order.stage {
+            return None;
+        }
+        let planned_ns = if self.is_follow_up() {
+            now_ns.max(order.begins_ns)
+        } else if self.rate_of(order).is_some() {
+            self.arrivals.peek_ns()
+        } else if order.pace == Pace::Closed {
+            now_ns.max(order.begins_ns)
+        } else {
+            return None;
         };
         (planned_ns < order.ends_ns).then_some(planned_ns)
+    }
+
+    /// Whether its requests are of the stage that is being counted, and it has not settled that.
+    fn counts(&self, sent: &Sent) -> bool {
+        let stage = self.shared.order().stage;
+        sent.stage == stage && self.settled_stage != stage
     }
 
     fn wake_at(&mut self, cx: &mut Ctx<'_, Resident>, at_ns: u64) {
@@ -186,10 +236,10 @@ impl Client {
         }
     }
 
-    fn dial(&mut self, cx: &mut Ctx<'_, Resident>, now_ns: u64) {
+    fn dial(&mut self, cx: &mut Ctx<'_, Resident>, due_ns: u64, now_ns: u64) {
         self.link = Link::Dialling { since_ns: now_ns };
         self.shared.record(|interval| interval.counts.connects += 1);
-        self.free_since_ns = now_ns;
+        self.dial_lag_ns = now_ns.saturating_sub(due_ns);
         let is_asked = cx.connect(self.shared.plan.dial(self.index));
         debug_assert!(is_asked, "a client that is down has no connection");
         self.arm_deadline(cx);
@@ -209,20 +259,22 @@ impl Client {
                 .connect
                 .saturating_record(now_ns.saturating_sub(since_ns).max(1));
         });
-        if !self.churns() {
-            self.free_since_ns = now_ns;
-        }
+        self.free_since_ns = now_ns;
         self.send_due(cx, now_ns);
     }
 
     /// Sends what is planned and due, as long as there is room on the connection.
     fn send_due(&mut self, cx: &mut Ctx<'_, Resident>, now_ns: u64) {
-        if let Talk::Up { chunk } | Talk::Flood { chunk } = self.talk {
-            self.flood(cx, chunk);
+        if self.link != Link::Up {
             return;
         }
-        if matches!(self.talk, Talk::Down) {
-            return;
+        match self.talk {
+            Talk::Up { chunk } | Talk::Flood { chunk } => {
+                self.flood(cx, chunk, now_ns);
+                return;
+            }
+            Talk::Down => return,
+            Talk::Echo { .. } | Talk::Script { .. } => {}
         }
         let depth = self.shared.plan.pipeline;
         while self.drip.is_none() && self.sent.len() < depth && cx.room(Side::Back) == Room::Open {
@@ -236,7 +288,9 @@ impl Client {
                 self.wake_at(cx, planned_ns);
                 break;
             }
-            self.arrivals.advance();
+            if !self.is_follow_up() {
+                self.arrivals.advance();
+            }
             self.send(cx, planned_ns, now_ns);
         }
     }
@@ -245,15 +299,18 @@ impl Client {
         let plan = &self.shared.plan;
         let bytes = self.talk.next_request(plan, self.index);
         let len = bytes.len() as u64;
-        if plan.write_bytes_per_s.is_none() {
+        if self.write_rate().is_none() {
             // What the kernel does not take is kept by the loop; the room was looked at before.
             let _ = cx.write_to(Side::Back, bytes);
         } else {
             self.write_slowly(cx, 0);
         }
+        let order = self.shared.order();
+        let is_counted = order.counts(planned_ns);
         self.sent.push_back(Sent {
             planned_ns,
             sent_ns: now_ns,
+            stage: if is_counted { order.stage } else { 0 },
         });
         self.shared
             .outstanding
@@ -261,10 +318,13 @@ impl Client {
         if self.deadline.is_none() {
             self.arm_deadline(cx);
         }
-        if !self.shared.order().counts(planned_ns) {
+        let mut own_lag_ns = now_ns.saturating_sub(planned_ns.max(self.free_since_ns));
+        if self.churn.is_some() {
+            own_lag_ns += std::mem::take(&mut self.dial_lag_ns);
+        }
+        if !is_counted || self.is_probe {
             return;
         }
-        let free_ns = planned_ns.max(self.free_since_ns);
         self.shared.record(|interval| {
             interval.counts.offered += 1;
             interval.counts.sent += 1;
@@ -272,52 +332,81 @@ impl Client {
             interval
                 .lag
                 .saturating_record(now_ns.saturating_sub(planned_ns).max(1));
-            interval
-                .own_lag
-                .saturating_record(now_ns.saturating_sub(free_ns).max(1));
+            interval.own_lag.saturating_record(own_lag_ns.max(1));
         });
+    }
+
+    fn write_rate(&self) -> Option<f64> {
+        let rate = self.shared.plan.write_bytes_per_s;
+        rate.filter(|_| !self.is_probe)
     }
 
     /// Writes a piece of a request, and comes back for the rest.
     fn write_slowly(&mut self, cx: &mut Ctx<'_, Resident>, from: usize) {
         let plan = &self.shared.plan;
         let bytes = self.talk.last_request(plan, self.index);
-        let rate = plan.write_bytes_per_s.unwrap_or(f64::INFINITY);
-        let piece = ((rate * DRIP_EVERY.as_secs_f64()) as usize).max(1);
-        let until = bytes.len().min(from + piece);
+        let rate = self.write_rate().unwrap_or(f64::INFINITY);
+        let until = bytes.len().min(from + piece_bytes(rate));
         let _ = cx.write_to(Side::Back, &bytes[from..until]);
-        let after = Duration::from_secs_f64((until - from) as f64 / rate);
-        self.drip = (until < bytes.len())
-            .then(|| cx.set_timer(after))
-            .flatten()
+        self.drip = cx
+            .set_timer(time_of(until - from, rate))
             .map(|timer| (until, timer));
     }
 
-    /// Writes as long as the connection takes it.
-    fn flood(&mut self, cx: &mut Ctx<'_, Resident>, chunk: usize) {
+    /// Goes on with what is written slowly.
+    fn drip_on(&mut self, cx: &mut Ctx<'_, Resident>, from: usize) {
+        self.drip = None;
+        let now_ns = monotonic_ns();
+        let plan = &self.shared.plan;
+        if from < self.talk.last_request(plan, self.index).len() {
+            self.write_slowly(cx, from);
+        } else {
+            self.free_since_ns = now_ns;
+            self.send_due(cx, now_ns);
+        }
+    }
+
+    /// Writes as long as the connection takes it, or a piece in its time.
+    fn flood(&mut self, cx: &mut Ctx<'_, Resident>, chunk: usize, now_ns: u64) {
         let order = self.shared.order();
-        if order.pace == Pace::Silent {
+        if order.pace == Pace::Silent || now_ns >= order.ends_ns || order.phase == Phase::Closed {
+            return;
+        }
+        if now_ns < order.begins_ns {
+            self.wake_at(cx, order.begins_ns);
             return;
         }
         let mut bytes_out = 0;
-        let bytes = self.shared.plan.pattern.slice(self.index, 0, chunk);
-        while cx.room(Side::Back) == Room::Open {
-            let _ = cx.write_to(Side::Back, bytes);
-            bytes_out += chunk as u64;
+        let pattern = &self.shared.plan.pattern;
+        if let Some(rate) = self.write_rate() {
+            if self.drip.is_none() && cx.room(Side::Back) == Room::Open {
+                let piece = piece_bytes(rate).min(chunk);
+                let _ = cx.write_to(Side::Back, pattern.slice(self.index, 0, piece));
+                bytes_out = piece as u64;
+                self.drip = cx.set_timer(time_of(piece, rate)).map(|timer| (0, timer));
+            }
+        } else {
+            let bytes = pattern.slice(self.index, 0, chunk);
+            while cx.room(Side::Back) == Room::Open {
+                let _ = cx.write_to(Side::Back, bytes);
+                bytes_out += chunk as u64;
+            }
         }
         self.shared
             .record(|interval| interval.counts.bytes_out += bytes_out);
     }
 
     pub(crate) fn on_writable(&mut self, cx: &mut Ctx<'_, Resident>) {
-        self.send_due(cx, monotonic_ns());
+        let now_ns = monotonic_ns();
+        self.free_since_ns = now_ns;
+        self.send_due(cx, now_ns);
     }
 
     pub(crate) fn on_data(&mut self, cx: &mut Ctx<'_, Resident>, mut bytes: &[u8]) {
         let now_ns = monotonic_ns();
         let len = bytes.len();
-        self.shared
-            .record(|interval| interval.counts.bytes_in += len as u64);
+        self.has_heard = true;
+        self.count_bytes_in(len, now_ns);
         while !bytes.is_empty() {
             let has_asked = !self.sent.is_empty();
             match self
@@ -335,12 +424,26 @@ impl Client {
                 }
             }
         }
-        if self.sent.is_empty() && self.has_asked_all() {
-            self.leave(cx);
+        if self.talk.is_last_answer() && !self.sent.is_empty() {
+            // It will close the connection, and answer nothing that is on its way.
+            self.fail(cx, Fault::Finished, now_ns);
+            return;
+        }
+        if self.sent.is_empty() && (self.has_asked_all() || self.talk.is_last_answer()) {
+            self.leave(cx, now_ns);
             return;
         }
         self.slow_down(cx, len);
         self.send_due(cx, now_ns);
+    }
+
+    /// Of a stream what comes in the time of the stage counts, of answers all that come.
+    fn count_bytes_in(&self, len: usize, now_ns: u64) {
+        let is_counted = !self.talk.is_stream() || self.shared.order().counts(now_ns);
+        if is_counted && !self.is_probe {
+            self.shared
+                .record(|interval| interval.counts.bytes_in += len as u64);
+        }
     }
 
     fn answered(&mut self, now_ns: u64) {
@@ -354,7 +457,7 @@ impl Client {
         if self.sent.len() + 1 == shared.plan.pipeline {
             self.free_since_ns = now_ns;
         }
-        if !shared.order().counts(sent.planned_ns) {
+        if !self.counts(&sent) {
             return;
         }
         let latency_ns = now_ns.saturating_sub(sent.planned_ns).max(1);
@@ -375,38 +478,47 @@ impl Client {
 
     /// Reads no more until the bytes that have come were due at the rate that was asked for.
     fn slow_down(&mut self, cx: &mut Ctx<'_, Resident>, len: usize) {
-        let Some(read_rate) = self.shared.plan.read_bytes_per_s else {
+        let Some(rate) = self.shared.plan.read_bytes_per_s else {
             return;
         };
-        let after = Duration::from_secs_f64(len as f64 / read_rate);
-        self.reading_again = cx.set_timer(after);
+        if self.is_probe {
+            return;
+        }
+        self.reading_again = cx.set_timer(time_of(len, rate));
         if self.reading_again.is_some() {
             cx.pause(Side::Back);
         }
     }
 
-    /// Ends a connection that has had its requests.
-    fn leave(&mut self, cx: &mut Ctx<'_, Resident>) {
+    /// Ends a connection that has had its requests, or whose server has said that it will.
+    fn leave(&mut self, cx: &mut Ctx<'_, Resident>, now_ns: u64) {
         self.shared.record(|interval| interval.counts.closed += 1);
-        if self.shared.plan.churn.is_some_and(|churn| churn.resets) {
-            self.hang_up(cx, u64::MAX);
-            self.go_on(cx);
-        } else {
-            cx.finish(Side::Back);
-            self.link = Link::Leaving;
+        if self.churn.is_some_and(|churn| churn.resets) {
+            self.begin_anew(cx, now_ns);
+            return;
         }
+        cx.finish(Side::Back);
+        self.link = Link::Leaving { since_ns: now_ns };
+        self.arm_deadline(cx);
+    }
+
+    /// The connection is over, as it should be: the next is made when it is wanted.
+    fn begin_anew(&mut self, cx: &mut Ctx<'_, Resident>, now_ns: u64) {
+        self.hang_up(cx, now_ns);
+        self.go_on(cx);
     }
 
     pub(crate) fn on_finished(&mut self, cx: &mut Ctx<'_, Resident>) {
-        if self.link == Link::Leaving {
+        let now_ns = monotonic_ns();
+        match (self.link, &self.talk) {
             // Both halves are over: nothing is reset by this.
-            self.hang_up(cx, u64::MAX);
-            self.go_on(cx);
-        } else if self.talk.is_stream() {
-            self.hang_up(cx, monotonic_ns());
-            self.go_on(cx);
-        } else {
-            self.fail(cx, Fault::Finished, monotonic_ns());
+            (Link::Leaving { .. }, _) => self.begin_anew(cx, now_ns),
+            // A stream from the server has an end. One without a beginning is a fault, or it would be dialled for ever.
+            (_, Talk::Down | Talk::Flood { .. }) if self.has_heard => {
+                self.shared.record(|interval| interval.counts.closed += 1);
+                self.begin_anew(cx, now_ns);
+            }
+            _ => self.fail(cx, Fault::Finished, now_ns),
         }
     }
 
@@ -414,9 +526,8 @@ impl Client {
         let errno = error.raw_os_error().unwrap_or(0);
         let fault = match self.link {
             Link::Dialling { .. } => Fault::Connect(errno),
-            Link::Leaving => {
-                self.hang_up(cx, u64::MAX);
-                self.go_on(cx);
+            Link::Leaving { .. } => {
+                self.begin_anew(cx, monotonic_ns());
                 return;
             }
             Link::Up | Link::Down { .. } => Fault::Broken(errno),
@@ -428,8 +539,7 @@ impl Client {
         if let Some((from, due)) = self.drip
             && due == timer
         {
-            self.write_slowly(cx, from);
-            self.send_due(cx, monotonic_ns());
+            self.drip_on(cx, from);
             return;
         }
         if self.reading_again == Some(timer) {
@@ -440,9 +550,8 @@ impl Client {
         self.deadline = None;
         let now_ns = monotonic_ns();
         let since_ns = match self.link {
-            Link::Dialling { since_ns } => Some(since_ns),
+            Link::Dialling { since_ns } | Link::Leaving { since_ns } => Some(since_ns),
             Link::Up => self.sent.front().map(|sent| sent.sent_ns),
-            Link::Leaving => Some(0),
             Link::Down { .. } => None,
         };
         let Some(since_ns) = since_ns else {
@@ -473,7 +582,7 @@ impl Client {
     /// Something went wrong with the connection: it is counted, and another is made after a pause.
     fn fail(&mut self, cx: &mut Ctx<'_, Resident>, fault: Fault, now_ns: u64) {
         self.shared.fault(fault);
-        self.give_up_sent(self.shared.order(), now_ns);
+        self.give_up_sent(now_ns);
         self.failures = self.failures.saturating_add(1);
         let pause_ns = PAUSE_NS << (self.failures - 1).min(PAUSE_DOUBLINGS_MAX);
         self.hang_up(cx, now_ns + pause_ns);
@@ -481,11 +590,12 @@ impl Client {
     }
 
     fn hang_up(&mut self, cx: &mut Ctx<'_, Resident>, dial_at_ns: u64) {
-        if matches!(self.link, Link::Up | Link::Leaving) {
+        if matches!(self.link, Link::Up | Link::Leaving { .. }) {
             self.shared.closed();
         }
         cx.disconnect();
         self.talk.begin_again();
+        self.has_heard = false;
         self.alarm_ns = u64::MAX;
         if let Some((_, timer)) = self.drip.take() {
             cx.cancel_timer(timer);
@@ -500,14 +610,12 @@ impl Client {
     }
 
     /// Requests that nobody answers any more count, with the age they have reached.
-    fn give_up_sent(&mut self, order: Order, now_ns: u64) {
-        let shared = &self.shared;
-        for sent in self.sent.drain(..) {
-            shared
-                .outstanding
-                .set(shared.outstanding.get().saturating_sub(1));
-            if (order.begins_ns..order.ends_ns).contains(&sent.planned_ns) {
-                record_unanswered(shared, self.is_probe, sent, now_ns);
+    fn give_up_sent(&mut self, now_ns: u64) {
+        while let Some(sent) = self.sent.pop_front() {
+            let outstanding = &self.shared.outstanding;
+            outstanding.set(outstanding.get().saturating_sub(1));
+            if self.counts(&sent) {
+                record_unanswered(&self.shared, self.is_probe, sent, now_ns);
             }
         }
     }
@@ -515,15 +623,18 @@ impl Client {
     /// The stage is over: what it still owes is counted with its age, which is the least that its latency can be.
     fn settle(&mut self, order: Order) {
         let now_ns = monotonic_ns();
-        for sent in &self.sent {
-            if (order.begins_ns..order.ends_ns).contains(&sent.planned_ns) {
-                record_unanswered(&self.shared, self.is_probe, *sent, now_ns);
-            }
+        for sent in self.sent.iter().filter(|sent| self.counts(sent)) {
+            record_unanswered(&self.shared, self.is_probe, *sent, now_ns);
         }
-        if !matches!(order.pace, Pace::Open { .. }) {
+        self.settled_stage = order.stage;
+        if self.rate_of(order).is_none() || self.planned_stage != order.stage {
             return;
         }
         let until_ns = order.ends_ns.min(now_ns);
+        let requests = match self.churn {
+            Some(churn) if churn.rate_is_of_connects => churn.requests,
+            _ => 1,
+        };
         for _ in 0..UNSENT_MAX {
             let planned_ns = self.arrivals.peek_ns();
             if planned_ns >= until_ns {
@@ -532,9 +643,13 @@ impl Client {
             self.arrivals.advance();
             let age_ns = (now_ns - planned_ns).clamp(1, LONGEST_NS);
             self.shared.record(|interval| {
-                interval.counts.offered += 1;
-                interval.counts.unsent += 1;
-                interval.latency.saturating_record(age_ns);
+                if self.is_probe {
+                    interval.probe.saturating_record(age_ns);
+                    return;
+                }
+                interval.counts.offered += requests;
+                interval.counts.unsent += requests;
+                interval.latency.saturating_record_n(age_ns, requests);
             });
         }
     }
@@ -542,12 +657,12 @@ impl Client {
 
 fn record_unanswered(shared: &Shared, is_probe: bool, sent: Sent, now_ns: u64) {
     shared.record(|interval| {
-        interval.counts.unanswered += 1;
         let planned = now_ns.saturating_sub(sent.planned_ns).max(1);
         if is_probe {
             interval.probe.saturating_record(planned);
             return;
         }
+        interval.counts.unanswered += 1;
         interval.latency.saturating_record(planned);
         interval
             .uncorrected
@@ -555,12 +670,14 @@ fn record_unanswered(shared: &Shared, is_probe: bool, sent: Sent, now_ns: u64) {
     });
 }
 
-const fn dial_at_ns_or_now(dial_at_ns: u64) -> u64 {
-    if dial_at_ns == u64::MAX {
-        0
-    } else {
-        dial_at_ns
-    }
+/// Bytes of one write at this rate.
+fn piece_bytes(rate: f64) -> usize {
+    ((rate * DRIP_EVERY.as_secs_f64()) as usize).max(1)
+}
+
+/// How long so many bytes take at a rate.
+fn time_of(bytes: usize, rate: f64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / rate)
 }
 
 /// The first pause before a connection that failed is dialled again; it doubles with each failure, up to 6.4 s.

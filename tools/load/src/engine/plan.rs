@@ -85,6 +85,8 @@ pub struct Churn {
     pub requests: u64,
     /// Whether the end is a reset instead of a FIN.
     pub resets: bool,
+    /// Whether the rate of the load is one of connections, each with all of its requests, and not one of requests.
+    pub rate_is_of_connects: bool,
 }
 
 impl Plan {
@@ -122,9 +124,9 @@ impl Plan {
                     sizes.sample(&mut random)
                 }
             },
-            Workload::Script(_) | Workload::Up { .. } | Workload::Down | Workload::Flood { .. } => {
-                0
-            }
+            Workload::Script(_) => 0,
+            // Only the probe sends messages beside a stream.
+            Workload::Up { .. } | Workload::Down | Workload::Flood { .. } => PROBE_BYTES,
         }
     }
 
@@ -143,6 +145,9 @@ impl Plan {
         Arrivals::of_connection(self.arrivals, interval_ns, order.begins_ns, place, seed)
     }
 }
+
+/// Messages of the probe beside a stream are as long as those of a load by default.
+pub(crate) const PROBE_BYTES: usize = 64;
 
 /// One request in eleven days: less is none.
 const RATE_MIN: f64 = 1e-6;

@@ -17,14 +17,12 @@ pub(crate) enum Talk {
         /// Bytes of that echo that have come, and how many it has; 0 until the first.
         at: usize,
         len: usize,
-        churns: bool,
     },
     /// Requests and responses by a script.
     Script {
         /// Requests sent on this connection.
         sent: u64,
         matcher: Box<Matcher>,
-        churns: bool,
     },
     /// A stream to the server; what comes back is dropped.
     Up { chunk: usize },
@@ -46,32 +44,25 @@ pub(crate) enum Fed {
 }
 
 impl Talk {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// Beside a stream the probe sends messages.
+    pub(crate) fn new(plan: &Plan, is_probe: bool) -> Self {
+        let echo = Self::Echo {
+            next: 0,
+            due: 0,
+            first: 0,
+            at: 0,
+            len: 0,
+        };
         match &plan.workload {
-            Workload::Echo { .. } => Self::Echo {
-                next: 0,
-                due: 0,
-                first: 0,
-                at: 0,
-                len: 0,
-                churns: plan.churn.is_some(),
-            },
+            Workload::Echo { .. } => echo,
+            Workload::Up { .. } | Workload::Down | Workload::Flood { .. } if is_probe => echo,
             Workload::Script(_) => Self::Script {
                 sent: 0,
                 matcher: Box::default(),
-                churns: plan.churn.is_some(),
             },
             Workload::Up { chunk } => Self::Up { chunk: *chunk },
             Workload::Down => Self::Down,
             Workload::Flood { chunk } => Self::Flood { chunk: *chunk },
-        }
-    }
-
-    /// Whether each connection ends after its requests.
-    pub(crate) const fn churns(&self) -> bool {
-        match self {
-            Self::Echo { churns, .. } | Self::Script { churns, .. } => *churns,
-            Self::Up { .. } | Self::Down | Self::Flood { .. } => false,
         }
     }
 
@@ -81,6 +72,16 @@ impl Talk {
             Self::Echo { next, first, .. } => *next - *first,
             Self::Script { sent, .. } => *sent,
             Self::Up { .. } | Self::Down | Self::Flood { .. } => 0,
+        }
+    }
+
+    /// Whether the server has said that it closes the connection after the answer that came last.
+    pub(crate) fn is_last_answer(&self) -> bool {
+        match self {
+            Self::Script { matcher, .. } => {
+                matcher.is_between_answers() && matcher.is_last_answer()
+            }
+            Self::Echo { .. } | Self::Up { .. } | Self::Down | Self::Flood { .. } => false,
         }
     }
 

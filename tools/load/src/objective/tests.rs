@@ -1,3 +1,5 @@
+//! Objectives read, written and judged.
+
 use super::*;
 use crate::tally::durations;
 

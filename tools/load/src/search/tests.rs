@@ -1,3 +1,5 @@
+//! The search against servers that are formulas.
+
 use super::*;
 use crate::objective::{Measured, Objective, Verdict};
 use crate::tally::durations;

@@ -119,6 +119,27 @@ pub(crate) struct Memory {
 }
 
 #[derive(clap::Args, Debug, Clone, Serialize)]
+pub(crate) struct NeverReaders {
+    /// Proxies to look at.
+    #[arg(long, value_delimiter = ',', default_value = "polyloop,haproxy,nginx")]
+    pub(crate) subjects: Vec<Way>,
+    /// Clients that never read.
+    #[arg(long, default_value_t = 8_000)]
+    pub(crate) connections: usize,
+    /// Connections of the client who does.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) fast: usize,
+    /// Its requests per second, by plan.
+    #[arg(long, default_value_t = 2_000.0)]
+    pub(crate) rate: f64,
+    /// Length of each of its two windows; p99 needs 10,000 requests.
+    #[arg(long, default_value_t = 6.0)]
+    pub(crate) seconds: f64,
+    #[command(flatten)]
+    pub(crate) seats: Seats,
+}
+
+#[derive(clap::Args, Debug, Clone, Serialize)]
 pub(crate) struct Latency {
     /// Proxies to compare; the way without one is always measured.
     #[arg(long, value_delimiter = ',', default_value = "polyloop,haproxy,nginx")]

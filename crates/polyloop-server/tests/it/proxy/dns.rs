@@ -26,10 +26,22 @@ pub(super) struct Dns {
     addr: SocketAddr,
     table: Table,
     is_over: Arc<AtomicBool>,
+    is_mute: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Dns {
+    /// One that hears questions and answers none until it is told to speak.
+    pub(super) fn start_mute() -> Self {
+        let mute = Self::start();
+        mute.is_mute.store(true, Ordering::SeqCst);
+        mute
+    }
+
+    pub(super) fn speak(&self) {
+        self.is_mute.store(false, Ordering::SeqCst);
+    }
+
     pub(super) fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket
@@ -37,14 +49,17 @@ impl Dns {
             .unwrap();
         let addr = socket.local_addr().unwrap();
         let (table, is_over) = (Table::default(), Arc::new(AtomicBool::new(false)));
+        let is_mute = Arc::new(AtomicBool::new(false));
         let thread = {
             let (table, is_over) = (Arc::clone(&table), Arc::clone(&is_over));
-            thread::spawn(move || serve(&socket, &table, &is_over))
+            let is_mute = Arc::clone(&is_mute);
+            thread::spawn(move || serve(&socket, &table, &is_over, &is_mute))
         };
         Self {
             addr,
             table,
             is_over,
+            is_mute,
             thread: Some(thread),
         }
     }
@@ -98,10 +113,11 @@ impl Drop for Dns {
     }
 }
 
-fn serve(socket: &UdpSocket, table: &Table, is_over: &AtomicBool) {
+fn serve(socket: &UdpSocket, table: &Table, is_over: &AtomicBool, is_mute: &AtomicBool) {
     let mut query = [0; 512];
     while !is_over.load(Ordering::SeqCst) {
         if let Ok((count, from)) = socket.recv_from(&mut query)
+            && !is_mute.load(Ordering::SeqCst)
             && let Some(answer) = answer(&query[..count], table)
         {
             let _ = socket.send_to(&answer, from);

@@ -2,7 +2,7 @@
 
 use super::backend::Backend;
 use super::{Records, backend_row, proxy, state_of};
-use crate::harness::{assert_echo, eventually, eventually_is, http, read_all};
+use crate::harness::{Strace, assert_echo, eventually, eventually_is, finish, http, read_all};
 use std::io::{ErrorKind, Read};
 
 const CHECKS: [&str; 8] = [
@@ -15,6 +15,53 @@ const CHECKS: [&str; 8] = [
     "--rise",
     "2",
 ];
+
+#[test]
+fn a_hang_up_without_an_error_is_no_failure() {
+    // Goal: some kernels tell of a hang-up while a connect succeeds, with SO_ERROR 0: nothing fails for it, neither a session nor
+    // a check, of which one alone would take the backend down. Method: strace writes into what each poll of the loop returns:
+    // readable, writable, both kinds of hang-up; sessions in a row and checks meanwhile; everything is served, nothing counted.
+    let backend = Backend::echo();
+    let records = Records::new("hang-up");
+    let flags = [
+        &CHECKS[..],
+        &["--fall", "1", "--eject", "1", "--loops", "1"],
+    ]
+    .concat();
+    let server = records.proxy(&[backend.to()], &flags);
+    eventually("it is up", || state_of(&server, 0) == "up");
+    let before = backend_row(&server, 0);
+    // The first field of the first event, EPOLLIN | EPOLLOUT | EPOLLHUP | EPOLLRDHUP, whatever it was.
+    let forged = "epoll_wait,epoll_pwait:poke_exit=@arg2=15200000";
+    let Some(strace) = Strace::inject(server.loop_thread(0), forged) else {
+        return;
+    };
+    let checks = backend.accepted();
+    let mut sessions = 0;
+    eventually("it has been checked some times", || {
+        let mut stream = server.connect();
+        assert_echo(&mut stream);
+        finish(&stream);
+        assert_eq!(read_all(&mut stream), b"");
+        sessions += 1;
+        sessions >= 50 && backend.accepted() >= checks + sessions + 10
+    });
+    drop(strace);
+    let row = backend_row(&server, 0);
+    assert_eq!((&row["state"], &row["ejected"]), (&"up".into(), &0.into()));
+    for count in [
+        "went_down",
+        "connect_refused",
+        "connect_local",
+        "connect_timeouts",
+        "resets",
+    ] {
+        assert_eq!(row[count], before[count], "{count}: {row}");
+    }
+    server.end();
+    let states = records.states();
+    assert_eq!(states, vec!["--"; sessions]);
+}
 
 #[test]
 fn a_dead_backend_is_taken_out_and_brought_back() {

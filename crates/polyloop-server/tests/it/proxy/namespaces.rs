@@ -20,7 +20,7 @@ use std::process::{self, Command, Stdio};
 use std::thread;
 
 /// A network of its own, in which there is a loopback at first; gone with the value.
-struct Space {
+pub(super) struct Space {
     name: String,
     /// For unix sockets, which are longer than some temporary directories allow.
     directory: Directory,
@@ -28,7 +28,7 @@ struct Space {
 
 impl Space {
     /// `None`, with a message, where the test may not make one.
-    fn new(name: &str) -> Option<Self> {
+    pub(super) fn new(name: &str) -> Option<Self> {
         let name = format!("polyloop-{name}-{}", process::id());
         if !(geteuid().is_root() && has("ip")) {
             eprintln!("skipped: namespaces need root and ip");
@@ -44,12 +44,16 @@ impl Space {
         Some(space)
     }
 
-    fn ip(&self, args: &[&str]) -> bool {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn ip(&self, args: &[&str]) -> bool {
         ip(&[&["-n", &self.name][..], args].concat())
     }
 
     /// Does something in there, in a thread.
-    fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+    pub(super) fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
         thread::scope(|scope| {
             let entered = scope.spawn(|| {
@@ -65,11 +69,11 @@ impl Space {
         self.enter(|| fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap());
     }
 
-    fn listen(&self, addr: &str) -> TcpListener {
+    pub(super) fn listen(&self, addr: &str) -> TcpListener {
         self.enter(|| TcpListener::bind(addr).unwrap())
     }
 
-    fn connect(&self, addr: SocketAddr) -> TcpStream {
+    pub(super) fn connect(&self, addr: SocketAddr) -> TcpStream {
         self.enter(|| connect(addr))
     }
 
@@ -78,12 +82,18 @@ impl Space {
     }
 
     /// A proxy in there.
-    fn proxy(&self, listen: &str, to: &str, flags: &[&str]) -> Polyloop {
+    pub(super) fn proxy(&self, listen: &str, to: &str, flags: &[&str]) -> Polyloop {
         self.proxy_of(Command::new("ip"), listen, to, flags)
     }
 
     /// The same, from a command that runs what follows, in the end by `ip`.
-    fn proxy_of(&self, mut command: Command, listen: &str, to: &str, flags: &[&str]) -> Polyloop {
+    pub(super) fn proxy_of(
+        &self,
+        mut command: Command,
+        listen: &str,
+        to: &str,
+        flags: &[&str],
+    ) -> Polyloop {
         let admin = format!("unix:{}", self.socket("admin").display());
         command
             .args(["netns", "exec", &self.name, BINARY, "proxy"])

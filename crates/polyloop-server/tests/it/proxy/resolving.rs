@@ -4,6 +4,7 @@ use super::backend::Backend;
 use super::dns::Dns;
 use super::{backend_row, page, proxy, state_of};
 use crate::harness::{Polyloop, assert_echo, eventually, http, read_all};
+use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -228,6 +229,47 @@ fn a_name_that_cannot_be_found_at_the_start_is_told_and_served_later() {
     eventually("it is found", || state_of(&server, 0) == "up");
     assert_echo(&mut server.connect());
     server.end();
+}
+
+#[test]
+fn a_name_server_that_never_answers_delays_the_start_and_nothing_else() {
+    // Goal: a start waits for names no longer than it says, and what is not known is left out until it is. Method: a server that
+    // hears questions and is silent; serving is announced all the same; sessions go to the backend that has an address; with
+    // that one taken out they are reset and counted; then the server speaks.
+    let dns = Dns::start_mute();
+    let (named, stays) = (Backend::named("named"), Backend::named("stays"));
+    dns.set_host("db.test", &HOSTS[..1], 60);
+    let server_addr = dns.addr();
+    let to = [format!("db.test:{}", named.addr().port()), stays.to()];
+    let mut server = proxy(&to, &["--dns", &server_addr]);
+    assert_eq!(state_of(&server, 0), "no-address");
+    assert_eq!(hear_many(&server, 20), [("stays".to_owned(), 20)].into());
+    order(&server, 1, "down");
+    for _ in 0..3 {
+        let error = server.connect().read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    let refused = page(&server)["listeners"][0]["refused"].clone();
+    let count = |reason: &str| refused[reason].as_u64().unwrap_or(0);
+    assert_eq!(count("name_unknown") + count("no_backend"), 3, "{refused}");
+    eventually("it is told", || {
+        server.stderr().contains("it has no address yet")
+    });
+    dns.speak();
+    eventually("it is found", || state_of(&server, 0) == "up");
+    // At the start a look-up was under way, with sockets of its own.
+    server.recount_descriptors();
+    assert_eq!(hear_many(&server, 20), [("named".to_owned(), 20)].into());
+    server.end();
+}
+
+#[test]
+fn a_look_up_that_nobody_answers_is_given_up_at_the_end() {
+    // Goal: who is told to end waits for no answer of the DNS. Method: SIGTERM as soon as a proxy serves whose name server is silent. (Whether everything came back is asked of a process that goes on, so not of this one.)
+    let dns = Dns::start_mute();
+    let mut server = proxy_by(&dns, "db.test:9", &[]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }
 
 #[test]
