@@ -21,7 +21,7 @@ pub enum Room {
     Open,
     /// At or above the watermark. The bytes were taken. Reading from the side that feeds this output stops until it
     /// has fallen below half, and then `on_writable` comes; a handler that produces output by itself should wait for
-    /// that. At the hard bound the session is closed.
+    /// that. At the hard bound the session is closed. A resident reads on whatever its output holds.
     Full,
     /// That side does not exist, or its FIN has been sent: the bytes were dropped.
     Gone,

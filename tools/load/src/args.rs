@@ -86,7 +86,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Connections")]
     pub ramp_rate: Option<f64>,
     /// Addresses to come from, used in turn: 127.1.0.0/16, 127.0.0.2-127.0.0.9, a list. One address has 64,000 ports towards each
-    /// target; use more beyond 25,000 connections [default: the system's choice]
+    /// target; use more beyond 25,000 connections [default: the system's choice; beyond 10,000
+    /// connections to 127.0.0.1, as many of 127.0.0.1, 127.0.0.2 and so on as that takes]
     #[arg(long, value_name = "ADDRS", help_heading = "Connections")]
     pub sources: Option<Sources>,
     /// An answer, or a connection, that takes longer is given up, counted, and the connection made anew [default: 10s]

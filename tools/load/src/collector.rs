@@ -135,9 +135,14 @@ impl Collector {
         self.outstanding.iter().sum()
     }
 
+    /// Until when all loops have told.
+    pub(crate) fn told_until_ns(&self) -> u64 {
+        self.told_until_ns.iter().copied().min().unwrap_or(0)
+    }
+
     /// Whether nothing was outstanding at some time from `ns` on, on any loop.
     pub(crate) fn is_quiet_after(&self, ns: u64) -> bool {
-        self.told_until_ns.iter().all(|&until_ns| until_ns >= ns) && self.outstanding() == 0
+        self.told_until_ns() >= ns && self.outstanding() == 0
     }
 
     pub(crate) fn is_settled(&self) -> bool {

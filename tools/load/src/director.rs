@@ -175,7 +175,7 @@ impl Director {
             }
             if self.collector.open() != open {
                 open = self.collector.open();
-                changed_ns = now_ns;
+                changed_ns = self.collector.told_until_ns().max(changed_ns);
             }
             let since_ns = changed_ns.max(dialled_ns);
             let has_failed = self.collector.total().counts.faults_total() > 0;
@@ -184,7 +184,10 @@ impl Director {
             } else {
                 self.plan.timeout_ns
             };
-            if now_ns > since_ns.saturating_add(patience_ns) {
+            // Loops that are busy connecting tell late; only what they have told says that nothing happens.
+            let told_ns = self.collector.told_until_ns();
+            let is_stuck = now_ns > told_ns.max(since_ns).saturating_add(SILENCE_NS_MAX);
+            if told_ns > since_ns.saturating_add(patience_ns) || is_stuck {
                 break;
             }
         }
@@ -365,6 +368,9 @@ const HAND_OVER_SLACK_NS: u64 = 20_000_000;
 
 /// How often a signal is looked for.
 const TICK_NS: u64 = 50_000_000;
+
+/// A loop that has told nothing for so long is not waited for.
+const SILENCE_NS_MAX: u64 = 60_000_000_000;
 
 /// Connections that have failed are tried again so long before the run goes on without them.
 const PATIENCE_NS: u64 = 2_000_000_000;

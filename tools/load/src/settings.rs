@@ -2,7 +2,7 @@
 //!
 //! Each setting is written down with its origin ([`Setting`]), since a result without its settings is a rumour.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +91,7 @@ impl Settings {
         let (pace, mode) = pace(args, &mut notes);
         let find_max = find_max(args, &mut notes);
         let timing = Timing::new(args, &mut notes)?;
-        let crowd = Crowd::new(args, to.len() as u64, pace, &mut notes)?;
+        let crowd = Crowd::new(args, &to, pace, &mut notes)?;
         let (tables, spin) = (crowd.tables, timing.spin);
         let plan = plan(args, to, workload, crowd, &timing, &mut notes);
         let server = ServerSettings {
@@ -172,7 +172,7 @@ struct Crowd {
 impl Crowd {
     fn new(
         args: &RunArgs,
-        destinations: u64,
+        to: &[Remote],
         pace: Pace,
         notes: &mut Notes,
     ) -> Result<Self, SettingsError> {
@@ -189,11 +189,15 @@ impl Crowd {
         let probe_rate_per_s = args.probe.map_or(0.0, |asked| probe_rate_of(asked, pace));
         notes.maybe("probe", args.probe.map(|_| format!("{probe_rate_per_s}/s")));
         let tables = tables(args, connections + probe_connections, loops, notes)?;
-        let sources = args.sources.clone();
-        notes.maybe("sources", sources.as_ref().map(ToString::to_string));
+        let typed = args.sources.clone();
+        let is_typed = typed.is_some();
+        let sources = typed.or_else(|| sources_on_loopback(to, connections));
+        if let Some(sources) = &sources {
+            notes.push("sources", sources, is_typed);
+        }
         if let Some(sources) = &sources {
             sources
-                .enough_for(connections, destinations)
+                .enough_for(connections, to.len() as u64)
                 .map_err(|shortage| SettingsError(format!("--sources: {shortage}")))?;
         }
         Ok(Self {
@@ -478,6 +482,23 @@ fn server_settings(
         ..ServerSettings::default()
     }
 }
+
+/// Sources of its own for a load on this host that one address has no quick ports for. Half of the local ports are looked
+/// through for each connection before the other half is, by turns: with the first half in use a connect takes milliseconds.
+fn sources_on_loopback(to: &[Remote], connections: u64) -> Option<Sources> {
+    let is_loopback = |remote: &Remote| matches!(remote, Remote::Tcp(SocketAddr::V4(addr)) if addr.ip().is_loopback());
+    let each = connections.div_ceil(to.len().max(1) as u64);
+    let addresses = each.div_ceil(QUICK_PORTS);
+    if addresses < 2 || !to.iter().all(is_loopback) {
+        return None;
+    }
+    let last = u32::from(Ipv4Addr::LOCALHOST) + u32::try_from(addresses - 1).ok()?;
+    let range = format!("{}-{}", Ipv4Addr::LOCALHOST, Ipv4Addr::from(last));
+    range.parse().ok()
+}
+
+/// Of the 28,232 local ports that Linux has by default, less than half.
+const QUICK_PORTS: u64 = 10_000;
 
 /// Which tables hold the descriptors. More connections than they have room for: said before the first is made.
 fn tables(

@@ -260,7 +260,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 } else {
                     super::ready::close_reason(&error)
                 };
-                self.close(key, reason);
+                self.break_leg(key, side, reason, error);
                 return;
             }
         }

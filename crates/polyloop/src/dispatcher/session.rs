@@ -263,14 +263,21 @@ impl<S, P, H> Session<S, P, H> {
     }
 
     /// The side whose reading fills the output of `side`: the other one, or itself where there is one socket only.
-    /// (Were a full output to stop both, two peers that each wait for us to read would wait for ever.)
+    /// (Were a full output to stop both, two peers that each wait for us to read would wait for ever.) A resident has none:
+    /// it began the conversation, so its peer may well wait with taking more until its answers are read.
     #[inline]
-    pub(crate) fn feeder(&self, side: Side) -> Side {
+    pub(crate) fn feeder(&self, side: Side) -> Option<Side> {
         match (&self.stream, &self.back) {
-            (Some(_), Some(_)) => side.other(),
-            (Some(_), None) => Side::Front,
-            (None, _) => Side::Back,
+            (Some(_), Some(_)) => Some(side.other()),
+            (Some(_), None) => Some(Side::Front),
+            (None, _) => None,
         }
+    }
+
+    /// The leg that is read to fill the output of `side`.
+    #[inline]
+    pub(crate) fn feeder_leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        self.feeder(side).and_then(|feeder| self.leg_mut(feeder))
     }
 
     /// Whether the session is ending and has nothing left to wait for: no output, and, if it drains, no FIN.

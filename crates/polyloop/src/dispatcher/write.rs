@@ -92,7 +92,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let feeder = session.feeder(side);
         let Some(leg) = session.leg_mut(side) else {
             return false;
         };
@@ -100,7 +99,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let is_full = bytes >= self.tuning.output_high_bytes;
         if is_full {
             leg.flags.set(LegFlags::WAS_FULL);
-            if let Some(leg) = session.leg_mut(feeder)
+            if let Some(leg) = session.feeder_leg_mut(side)
                 && !leg.kept.is_empty()
             {
                 leg.flags.set(LegFlags::HELD);
@@ -163,14 +162,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let feeder = session.feeder(side);
         if let Some(leg) = session.leg_mut(side) {
             leg.flags.set(LegFlags::WAS_FULL);
         }
         if session.state.flags.has(SessionFlags::ENDING) {
             return;
         }
-        if let Some(leg) = session.leg_mut(feeder)
+        if let Some(leg) = session.feeder_leg_mut(side)
             && !leg.flags.has(LegFlags::HELD)
         {
             leg.flags.set(LegFlags::HELD);
@@ -261,7 +259,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let feeder = session.feeder(side);
         let Some(leg) = session.leg_mut(side) else {
             return;
         };
@@ -270,7 +267,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let has_room = leg.flags.has(LegFlags::WAS_FULL) && left <= low;
         if has_room {
             leg.flags.clear(LegFlags::WAS_FULL);
-            if let Some(leg) = session.leg_mut(feeder) {
+            if let Some(leg) = session.feeder_leg_mut(side) {
                 leg.go_on(LegFlags::HELD);
             }
             self.call(key, side, Callback::Writable, |handler, cx| {

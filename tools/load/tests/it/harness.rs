@@ -151,8 +151,8 @@ pub(crate) fn keeps_the_laws(stage: &StageResult) {
     );
     assert_eq!(stage.latency.samples, counts.offered, "{counts:?}");
     assert_eq!(stage.lag.samples, counts.sent, "{counts:?}");
-    let offered: u64 = stage.windows.iter().map(|window| window.sent).sum();
-    assert_eq!(offered, counts.sent, "windows add up");
+    let in_windows: u64 = stage.windows.iter().map(|window| window.sent).sum();
+    assert_eq!(in_windows, counts.sent, "windows add up");
 }
 
 /// No request went wrong.

@@ -150,7 +150,8 @@ fn a_search_ends_at_the_highest_rate_that_was_allowed() {
             .count()
     };
     assert!(kinds(StageKind::Verify) >= 1);
-    assert_eq!(kinds(StageKind::Spectrum), 3);
+    // On a host that is not quiet they are tried again.
+    assert!(kinds(StageKind::Spectrum) >= 3);
 }
 
 #[test]
