@@ -156,6 +156,10 @@ impl Factory for Crew {
 
 /// Who lives on a loop.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one clerk on a loop, and clients by the thousand"
+)]
 pub(crate) enum Resident {
     Clerk(Clerk),
     Client(Client),

@@ -9,7 +9,7 @@
 //! * [`targets`]: whom it connects to, from where and how often: families, sources, the limits of the system.
 //! * [`faults`]: servers that misbehave.
 //! * [`outputs`]: files, full disks, `--strict`, `compare`.
-//! * [`signals`]: interrupts.
+//! * [`signals`]: what is written when a run is interrupted.
 //!
 //! Decisions are tested beside their code. No test asserts how long something took: it is counts that are held to laws.
 
