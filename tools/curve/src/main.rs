@@ -1,0 +1,3 @@
+//! `polyloop-curve`: see the library's documentation.
+
+fn main() {}
