@@ -91,7 +91,12 @@ pub struct HowArgs {
     pub load_flags: Option<String>,
     /// Congestion control of the host while the sweep runs, or `host` to keep it [default: cubic, as bbr paces even on
     /// loopback]
-    #[arg(long, value_name = "NAME", default_value = "cubic", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "cubic",
+        hide_default_value = true
+    )]
     pub congestion: String,
     /// The port of servers [default: a free one each time]
     #[arg(long, value_name = "PORT")]
@@ -188,6 +193,9 @@ mod tests {
         };
         assert_eq!(run.sweep[0].values, ["1", "2"]);
         assert_eq!((run.how.rounds, run.how.duration.as_secs()), (7, 3));
-        assert!(Cli::try_parse_from(["polyloop-curve", "run", "--sweep", "loops=0", "--out", "x"]).is_err());
+        assert!(
+            Cli::try_parse_from(["polyloop-curve", "run", "--sweep", "loops=0", "--out", "x"])
+                .is_err()
+        );
     }
 }

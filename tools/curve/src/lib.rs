@@ -23,6 +23,13 @@
 //! Deliberately absent: load (that is `polyloop-load`, whose result files are read), and statistics that other
 //! instruments need as well (`polyloop-measure`).
 
+pub mod args;
+pub mod efficiency;
+pub mod fit;
 pub mod points;
+pub mod queue;
+pub mod report;
+pub mod run;
+pub mod settings;
 pub mod subject;
 pub mod sweep;

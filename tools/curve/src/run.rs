@@ -160,7 +160,9 @@ impl Sweep {
         let mut measured = generator.run(&mut server)?;
         let cores = post.cores.to_vec();
         if let Err(error) = server.stop() {
-            measured.doubts.push(doubt("ended-badly", format!("{error:#}")));
+            measured
+                .doubts
+                .push(doubt("ended-badly", format!("{error:#}")));
         }
         if let Some((server, _, _)) = upstream {
             // What it had to say about its end changes no figure.
@@ -213,7 +215,9 @@ impl Sweep {
         is_free(port).map_err(|error| {
             let addr = SocketAddr::from(([127, 0, 0, 1], port));
             match who_listens(&ListenAddr::Tcp(addr)) {
-                Some(owner) => anyhow!("port {port} is taken by {owner}; leave --port out, or end it"),
+                Some(owner) => {
+                    anyhow!("port {port} is taken by {owner}; leave --port out, or end it")
+                }
                 None => anyhow!("port {port} cannot be used: {error}"),
             }
         })?;
@@ -357,8 +361,14 @@ mod tests {
         let sweep = sweep(None);
         let words = |settings| sweep.load_words(&subject, &setup(settings), 9).join(" ");
         let closed = words(&[("connections", "64"), ("loops", "2"), ("accept", "x")]);
-        assert!(closed.starts_with("127.0.0.1:9 --connections 64 --duration 1000ms"), "{closed}");
-        assert!(closed.contains("--closed") && closed.ends_with("--send PING\\r\\n"), "{closed}");
+        assert!(
+            closed.starts_with("127.0.0.1:9 --connections 64 --duration 1000ms"),
+            "{closed}"
+        );
+        assert!(
+            closed.contains("--closed") && closed.ends_with("--send PING\\r\\n"),
+            "{closed}"
+        );
         assert!(!closed.contains("accept"), "{closed}");
         assert!(!words(&[("rate", "10k")]).contains("--closed"));
     }

@@ -36,7 +36,10 @@ impl Settings {
                 .with_context(|| format!("{name} is neither a file nor one of {}", built_in()))?;
             match missing(&subject)? {
                 Some(what) => left_out.push(format!("{}: {what} is not here", subject.name)),
-                None if subjects.iter().any(|other: &Subject| other.name == subject.name) => {
+                None if subjects
+                    .iter()
+                    .any(|other: &Subject| other.name == subject.name) =>
+                {
                     bail!("two subjects are called {}", subject.name)
                 }
                 None => subjects.push(subject),
@@ -47,12 +50,20 @@ impl Settings {
         if setups.is_empty() {
             bail!("nothing to measure: {}", left_out.join("; "));
         }
-        for name in subjects.clone().iter().filter_map(|subject| subject.upstream.as_ref()) {
+        for name in subjects
+            .clone()
+            .iter()
+            .filter_map(|subject| subject.upstream.as_ref())
+        {
             if !subjects.iter().any(|subject| subject.name == *name) {
                 subjects.push(Subject::find(name)?);
             }
         }
-        let loops_max = setups.iter().map(crate::sweep::Setup::loops).max().unwrap_or(1);
+        let loops_max = setups
+            .iter()
+            .map(crate::sweep::Setup::loops)
+            .max()
+            .unwrap_or(1);
         Ok(Self {
             sweep: sweep(&args.how, subjects, setups, loops_max)?,
             left_out,
@@ -163,10 +174,7 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
             &["polyloop-echo", "bare-mio", "tokio-echo"],
             &["loops=1", "connections=100,200,500,1000,2000,5000,10k"],
         ),
-        Study::Loops => (
-            &["polyloop-echo"],
-            &["loops=1,2,4,8", "connections=256"],
-        ),
+        Study::Loops => (&["polyloop-echo"], &["loops=1,2,4,8", "connections=256"]),
     };
     let axes: Result<Vec<Axis>, _> = axes.iter().map(|axis| axis.parse()).collect();
     Ok(RunArgs {

@@ -70,14 +70,20 @@ impl Generator<'_> {
             server.require_alive()?;
             watch.look(server);
             if start.elapsed() > self.patience {
-                bail!("the generator did not end within {} s", self.patience.as_secs());
+                bail!(
+                    "the generator did not end within {} s",
+                    self.patience.as_secs()
+                );
             }
             thread::sleep(LOOK_EVERY);
         };
         server.require_alive()?;
         if !status.success() {
             let words = fs::read_to_string(&said).unwrap_or_default();
-            bail!("the generator failed: {status}; it said:\n{}", last_lines(&words));
+            bail!(
+                "the generator failed: {status}; it said:\n{}",
+                last_lines(&words)
+            );
         }
         let result = RunResult::read(&json)?;
         let stage = result
@@ -269,9 +275,15 @@ mod tests {
     fn threads_are_followed_by_their_number() {
         // Goal: differences by thread, new ones from zero, busiest first; by two hand-made looks.
         let look = |threads: &[(u32, u64)]| -> Threads {
-            threads.iter().map(|(n, t)| (*n, (format!("t{n}"), *t))).collect()
+            threads
+                .iter()
+                .map(|(n, t)| (*n, (format!("t{n}"), *t)))
+                .collect()
         };
-        let used = used(&look(&[(1, 10), (2, 5)]), &look(&[(1, 12), (2, 50), (3, 7)]));
+        let used = used(
+            &look(&[(1, 10), (2, 5)]),
+            &look(&[(1, 12), (2, 50), (3, 7)]),
+        );
         let expected = [("t2", 45), ("t3", 7), ("t1", 2)].map(|(n, t)| (n.to_owned(), t));
         assert_eq!(used, expected);
     }

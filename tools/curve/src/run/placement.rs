@@ -43,7 +43,11 @@ impl Placement {
                     .copied()
                     .filter(|core| !load.contains(*core))
                     .collect();
-                let from = if free.len() >= loops_max { &free } else { allowed };
+                let from = if free.len() >= loops_max {
+                    &free
+                } else {
+                    allowed
+                };
                 from[..loops_max.min(from.len())].to_vec()
             }
             (None, None) => allowed[..loops_max.min(allowed.len())].to_vec(),
@@ -122,7 +126,10 @@ mod tests {
         let error = Placement::new(&[0, 1], Some(&wish), None, 1).unwrap_err();
         assert!(error.contains("core 7") && error.contains("0,1"), "{error}");
         let placed = Placement::new(&[0, 1], None, None, 4).unwrap();
-        assert_eq!((placed.of_loops(1), placed.of_loops(4)), (&[0][..], &[0, 1][..]));
+        assert_eq!(
+            (placed.of_loops(1), placed.of_loops(4)),
+            (&[0][..], &[0, 1][..])
+        );
         assert!(placed.is_shared());
     }
 }

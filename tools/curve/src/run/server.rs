@@ -170,7 +170,9 @@ impl Server {
     fn ended_well(&self, status: ExitStatus) -> bool {
         use std::os::unix::process::ExitStatusExt;
         status.success()
-            || status.code().is_some_and(|code| self.ends_with.contains(&code))
+            || status
+                .code()
+                .is_some_and(|code| self.ends_with.contains(&code))
             || status.signal() == Some(Signal::TERM.as_raw())
     }
 
@@ -217,7 +219,10 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         return is_there(name.into());
     }
     let here = std::env::current_exe().ok();
-    let beside = here.as_deref().and_then(Path::parent).map(|dir| dir.join(name));
+    let beside = here
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|dir| dir.join(name));
     let path = std::env::var_os("PATH").unwrap_or_default();
     beside
         .into_iter()
@@ -282,7 +287,9 @@ fn descendants(pid: u32) -> Result<Vec<u32>> {
     let mut found: Vec<u32> = vec![pid];
     let mut next = 0;
     while let Some(&of) = found.get(next) {
-        let of_this = parents.iter().filter(|(_, parent): &&(u32, u32)| *parent == of);
+        let of_this = parents
+            .iter()
+            .filter(|(_, parent): &&(u32, u32)| *parent == of);
         found.extend(of_this.map(|(child, _)| child));
         next += 1;
     }

@@ -50,7 +50,10 @@ fn a_server_that_takes_connections_is_ready() {
     drop(server);
     let error = start(&script("echo oh no >&2; exit 3", "says"), 1).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("oh no") && text.contains("exit status: 3"), "{text}");
+    assert!(
+        text.contains("oh no") && text.contains("exit status: 3"),
+        "{text}"
+    );
 }
 
 #[test]
