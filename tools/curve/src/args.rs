@@ -153,10 +153,10 @@ pub struct CompareArgs {
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
     /// The share of time that loops are busy
-    #[arg(long, default_value_t = 0.6)]
+    #[arg(long, default_value_t = 0.6, value_parser = share)]
     pub utilisation: f64,
     /// Connections for each loop
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = connections)]
     pub connections_per_loop: usize,
     /// One request in ten takes so many times as long as the others
     #[arg(long, default_value_t = 1.0)]
@@ -164,6 +164,23 @@ pub struct SimulateArgs {
     /// Where everything random begins
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Strictly between 0 and 1: a queue under full load grows for ever.
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "no number".to_owned())?;
+    if share > 0.0 && share < 1.0 {
+        Ok(share)
+    } else {
+        Err("loops are busy for a share of their time between 0 and 1".to_owned())
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=100_000) => Ok(count),
+        _ => Err("a whole number from 1 to 100000".to_owned()),
+    }
 }
 
 const EXAMPLES: &str = "\

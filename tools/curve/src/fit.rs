@@ -213,7 +213,7 @@ fn linear(used: [bool; 3], points: &[(f64, f64)]) -> Option<[f64; 3]> {
 /// Gauss with the largest pivot of each column, in columns scaled to their diagonal.
 fn eliminate(mut matrix: [[f64; 4]; 3]) -> Option<[f64; 3]> {
     let scale: [f64; 3] = std::array::from_fn(|i| matrix[i][i].sqrt());
-    if scale.iter().any(|scale| !(*scale > 0.0)) {
+    if scale.iter().any(|scale| scale.is_nan() || *scale <= 0.0) {
         return None;
     }
     for i in 0..3 {

@@ -24,6 +24,7 @@
 //! instruments need as well (`polyloop-measure`).
 
 pub mod args;
+pub mod compare;
 pub mod efficiency;
 pub mod fit;
 pub mod points;

@@ -187,7 +187,7 @@ fn machine(head: &Head) -> Table {
     let mut table = Table::new(&["fact", "value"]);
     let quota = machine
         .quota_cores
-        .map_or("none".to_owned(), |cores| cores.to_string());
+        .map_or_else(|| "none".to_owned(), |cores| cores.to_string());
     let mut rows = vec![
         ("processor", machine.processor.clone()),
         ("cores", machine.cores.to_string()),

@@ -281,7 +281,8 @@ fn doubt(code: &str, text: String) -> Doubt {
 
 /// A point in a line.
 fn line(measured: &Measured) -> String {
-    let us = |figure: Option<f64>| figure.map_or("-".to_owned(), |us| format!("{us:.2} us"));
+    let us =
+        |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |us| format!("{us:.2} us"));
     let doubts: Vec<&str> = measured
         .doubts
         .iter()

@@ -68,7 +68,7 @@ fn a_sweep_goes_on_where_it_stopped() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, &text[..text.len() - 20]).unwrap();
     let mut points = Points::open(scratch.path(), head()).unwrap();
-    assert_eq!(points.all, [first.clone()]);
+    assert_eq!(points.all, std::slice::from_ref(&first));
     assert!(points.has(&first.setup(), 0) && !points.has(&first.setup(), 1));
     assert!(!points.has(&second.setup(), 0));
     points.add(second.clone()).unwrap();

@@ -173,12 +173,15 @@ pub fn efficiency(groups: &[Group<'_>]) -> Made {
 
 fn step_row(name: &str, step: &Step) -> Vec<String> {
     let pair = |ratio: Option<polyloop_measure::stats::Ratio>| {
-        ratio.map_or(["-".to_owned(), "-".to_owned()], |ratio| {
-            [
-                format!("{:.3}", ratio.median),
-                format!("{:.3} to {:.3}", ratio.low, ratio.high),
-            ]
-        })
+        ratio.map_or_else(
+            || ["-".to_owned(), "-".to_owned()],
+            |ratio| {
+                [
+                    format!("{:.3}", ratio.median),
+                    format!("{:.3} to {:.3}", ratio.low, ratio.high),
+                ]
+            },
+        )
     };
     let pairs = step.by_rate.map_or(0, |ratio| ratio.pairs);
     let mut row = vec![name.to_owned(), step.loops.to_string()];
@@ -311,12 +314,15 @@ pub fn table(groups: &[Group<'_>], columns: &[Column]) -> Table {
 }
 
 fn cells(value: Option<Value>) -> [String; 2] {
-    value.map_or(["-".to_owned(), "-".to_owned()], |value| {
-        [
-            short(value.median),
-            format!("{} to {}", short(value.low), short(value.high)),
-        ]
-    })
+    value.map_or_else(
+        || ["-".to_owned(), "-".to_owned()],
+        |value| {
+            [
+                short(value.median),
+                format!("{} to {}", short(value.low), short(value.high)),
+            ]
+        },
+    )
 }
 
 fn estimate(of: Estimate) -> String {
