@@ -117,13 +117,16 @@ fn values(group: &Group<'_>, figure: fn(&Measured) -> Option<f64>) -> Vec<f64> {
 }
 
 fn cell(of: Option<Comparison>) -> String {
-    of.map_or_else(|| "too few undoubted points".to_owned(), |of| {
-        let word = match of.difference() {
-            Difference::Noise => "~",
-            other => other.as_str(),
-        };
-        format!("{:.3} ({:.3} to {:.3}) {word}", of.ratio, of.low, of.high)
-    })
+    of.map_or_else(
+        || "too few undoubted points".to_owned(),
+        |of| {
+            let word = match of.difference() {
+                Difference::Noise => "~",
+                other => other.as_str(),
+            };
+            format!("{:.3} ({:.3} to {:.3}) {word}", of.ratio, of.low, of.high)
+        },
+    )
 }
 
 fn machines(old: &Points, new: &Points) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! `polyloop-curve`: see the library's documentation.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -24,10 +25,7 @@ fn main() -> ExitCode {
         Command::Report(args) => write_report(&args.result).map(|()| DONE),
         Command::Compare(args) => compare(&args),
         Command::Subjects => subjects().map(|()| DONE),
-        Command::Simulate(args) => {
-            simulated(&args);
-            Ok(DONE)
-        }
+        Command::Simulate(args) => simulated(&args).map(|()| DONE),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -124,9 +122,12 @@ fn subjects() -> Result<()> {
     Ok(())
 }
 
-fn simulated(args: &SimulateArgs) {
-    println!("SIMULATED, not measured. Times are in units of the mean service.");
-    println!("mode          loops  imbalance     p50     p99    p99.9  deviation");
+fn simulated(args: &SimulateArgs) -> Result<()> {
+    // A reader that has seen enough, such as `head`, is no reason to fail.
+    let mut out = std::io::stdout().lock();
+    let mut tell = |line: String| writeln!(out, "{line}").is_ok();
+    tell("SIMULATED, not measured. Times are in units of the mean service.".to_owned());
+    tell("mode          loops  imbalance     p50     p99    p99.9  deviation".to_owned());
     for mode in Mode::ALL {
         for loops in [4, 8, 16, 32, 64, 128] {
             let result = simulate(&Plan {
@@ -139,7 +140,7 @@ fn simulated(args: &SimulateArgs) {
                 requests: 200_000,
                 seed: args.seed,
             });
-            println!(
+            let line = format!(
                 "{:13} {loops:5}  {:9.3} {:7.2} {:7.2} {:8.2} {:10.2}",
                 mode.name(),
                 result.imbalance,
@@ -148,8 +149,12 @@ fn simulated(args: &SimulateArgs) {
                 result.p99_9,
                 result.deviation
             );
+            if !tell(line) {
+                return Ok(());
+            }
         }
     }
+    Ok(())
 }
 
 const DONE: u8 = 0;

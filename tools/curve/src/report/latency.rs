@@ -370,7 +370,7 @@ fn plan(mode: Mode, loops: usize) -> Plan {
         utilisation: 0.6,
         requests_per_connection: 50.0,
         unevenness: 10.0,
-        requests: 60_000,
+        requests: 40_000,
         seed: 1,
     }
 }

@@ -45,7 +45,8 @@ impl Generator<'_> {
     pub fn run(&self, server: &mut Server) -> Result<Measured> {
         let json = self.dir.join("load.json");
         let said = self.dir.join("load.txt");
-        let pids: Vec<String> = server.pids()?.iter().map(u32::to_string).collect();
+        let billed = server.pids()?;
+        let pids: Vec<String> = billed.iter().map(u32::to_string).collect();
         let memory_before = server.memory_bytes();
         let mut command = Command::new(self.program);
         command
@@ -92,6 +93,13 @@ impl Generator<'_> {
             .filter(|_| result.is_complete)
             .context("the generator measured nothing")?;
         let mut measured = figures(&result, stage)?;
+        if server.pids()? != billed {
+            measured.doubts.push(Doubt {
+                code: "processes-changed".to_owned(),
+                text: "the server's processes are not those that were billed".to_owned(),
+                is_serious: true,
+            });
+        }
         measured.memory_bytes = memory_before.zip(watch.memory_bytes);
         watch.tell(self.duration, self.loops, &mut measured);
         Ok(measured)

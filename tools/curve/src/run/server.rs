@@ -81,6 +81,7 @@ impl Server {
                 Ready::Connects => TcpStream::connect_timeout(&addr, PATIENCE).is_ok(),
             };
             if serves {
+                server.settle()?;
                 return Ok(server);
             }
             thread::sleep(Duration::from_millis(5));
@@ -101,6 +102,23 @@ impl Server {
             None => Ok(()),
             Some(status) => Err(self.ended(&format!("ended by itself: {status}"))),
         }
+    }
+
+    /// Waits until no process is added any more: a listener takes connections before the workers that will serve them
+    /// are there, and a worker that is not known is not billed.
+    fn settle(&mut self) -> Result<()> {
+        let (start, mut since) = (Instant::now(), Instant::now());
+        let mut known = self.pids()?;
+        while since.elapsed() < SETTLED && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(10));
+            self.require_alive()?;
+            let now = self.pids()?;
+            if now != known {
+                known = now;
+                since = Instant::now();
+            }
+        }
+        Ok(())
     }
 
     /// The processes whose time is billed.
@@ -312,6 +330,9 @@ fn thread_of(stat: &str) -> Option<(String, u64)> {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the processes of a server have to stay the same. Workers follow their master within milliseconds.
+const SETTLED: Duration = Duration::from_millis(150);
 
 /// How long a server may drain before it is told a second time.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(300);
