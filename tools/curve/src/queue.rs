@@ -158,6 +158,8 @@ struct World<'a> {
     homes: Vec<usize>,
     /// Connections of each loop.
     live: Vec<u64>,
+    /// The largest of these.
+    most: u64,
     /// Arrival times that wait, by loop; the shared queue is the first.
     queues: Vec<VecDeque<f64>>,
     /// When the request arrived that a loop works on.
@@ -182,6 +184,7 @@ impl<'a> World<'a> {
             now: 0.0,
             homes: Vec::new(),
             live: vec![0; plan.loops],
+            most: 0,
             queues: vec![VecDeque::new(); plan.loops],
             busy: vec![None; plan.loops],
             sent: 0,
@@ -192,6 +195,7 @@ impl<'a> World<'a> {
             let home = world.place();
             world.homes.push(home);
         }
+        world.most = world.live.iter().copied().max().unwrap_or(0);
         world
     }
 
@@ -228,8 +232,7 @@ impl<'a> World<'a> {
     fn request(&mut self) {
         let connection = self.random.below(self.homes.len());
         let home = self.homes[connection];
-        let most = self.live.iter().copied().max().unwrap_or(0) as f64;
-        self.imbalance_sum += most / self.plan.connections_per_loop as f64;
+        self.imbalance_sum += self.most as f64 / self.plan.connections_per_loop as f64;
         if self.plan.mode == Mode::SharedQueue {
             match self.busy.iter().position(Option::is_none) {
                 Some(free) => self.begin(free, self.now),
@@ -244,6 +247,7 @@ impl<'a> World<'a> {
         if uniform(&mut self.random) * self.plan.requests_per_connection < 1.0 {
             self.live[home] -= 1;
             self.homes[connection] = self.place();
+            self.most = self.live.iter().copied().max().unwrap_or(0);
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use polyloop_measure::stats::Ratio;
-
 use super::plot::{Look, Mark, Series};
 use crate::points::{Measured, Point};
 use crate::sweep::Setup;
@@ -82,12 +80,11 @@ impl Group<'_> {
         } else {
             (good, false)
         };
-        let ones = vec![1.0; values.len()];
-        let median = Ratio::of(&values, &ones, SEED)?;
+        let (median, low, high) = median(values)?;
         Some(Value {
-            median: median.median,
-            low: median.low,
-            high: median.high,
+            median,
+            low,
+            high,
             is_hollow,
         })
     }
@@ -118,6 +115,31 @@ impl Value {
             is_hollow: self.is_hollow,
         }
     }
+}
+
+/// The median with its 95 % interval by order statistics, which assumes nothing about the law of the values: the
+/// ranks between which the median lies, as each value is on either side of it with equal odds. Fewer than six values
+/// cannot reach 95 %, and give their whole range.
+fn median(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
+    values.retain(|value| value.is_finite());
+    values.sort_unstable_by(f64::total_cmp);
+    let count = values.len();
+    if count == 0 {
+        return None;
+    }
+    let middle = f64::midpoint(values[(count - 1) / 2], values[count / 2]);
+    // The odds that no more than so many of the values lie beyond, as of a coin.
+    let mut odds = 0.5_f64.powf(count as f64);
+    let (mut total, mut cut) = (odds, 0);
+    for beyond in 1..count / 2 {
+        odds *= (count - beyond + 1) as f64 / beyond as f64;
+        total += odds;
+        if total > 0.025 {
+            break;
+        }
+        cut = beyond;
+    }
+    Some((middle, values[cut], values[count - 1 - cut]))
 }
 
 /// Axes that have more than one value.
@@ -224,6 +246,19 @@ mod tests {
         assert_eq!((names, lines[0].1.len()), (vec!["a", "b"], 2));
         let series = series(&groups, "connections", |measured| measured.server_us);
         assert_eq!((series[0].marks.len(), series[0].marks[1].x), (2, 1000.0));
+    }
+
+    #[test]
+    fn a_median_has_the_interval_of_its_ranks() {
+        // Goal: the known ranks: all of 6 to 8 values, the 2nd and 8th of 9, the 2nd and 9th of 10, the 6th and 15th of 20.
+        let of = |count: u32| median((1..=count).rev().map(f64::from).collect()).unwrap();
+        assert_eq!(of(1), (1.0, 1.0, 1.0));
+        assert_eq!(of(6), (3.5, 1.0, 6.0));
+        assert_eq!(of(8), (4.5, 1.0, 8.0));
+        assert_eq!(of(9), (5.0, 2.0, 8.0));
+        assert_eq!(of(10), (5.5, 2.0, 9.0));
+        assert_eq!(of(20), (10.5, 6.0, 15.0));
+        assert_eq!(median(vec![f64::NAN]), None);
     }
 
     #[test]

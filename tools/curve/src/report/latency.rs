@@ -263,13 +263,22 @@ pub(super) fn imbalance(groups: &[Group<'_>]) -> Made {
             "imbalance: no point has several loops whose threads were seen for seconds".to_owned(),
         );
     }
+    Ok(bars_beside_theory(names, bars, theory, table))
+}
+
+fn bars_beside_theory(
+    names: Vec<String>,
+    bars: Vec<Mark>,
+    theory: Vec<Mark>,
+    table: Table,
+) -> Figure {
     let one = |name: &str, color, look, marks| Series {
         name: name.to_owned(),
         color,
         look,
         marks,
     };
-    Ok(Figure {
+    Figure {
         id: "imbalance",
         title: "How evenly loops share the work".to_owned(),
         says: vec![
@@ -289,7 +298,7 @@ pub(super) fn imbalance(groups: &[Group<'_>]) -> Made {
             ],
         )],
         table,
-    })
+    }
 }
 
 /// Loops that nobody has.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use polyloop_measure::{bill, host};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::subject::{Bill, Post, Ready, Subject};
@@ -50,6 +51,7 @@ impl Server {
         let mut command = Command::new(&program);
         command
             .args(words)
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -109,7 +111,7 @@ impl Server {
     fn settle(&mut self) -> Result<()> {
         let (start, mut since) = (Instant::now(), Instant::now());
         let mut known = self.pids()?;
-        while since.elapsed() < SETTLED && start.elapsed() < PATIENCE {
+        while since.elapsed() < SETTLED && start.elapsed() < SETTLED_MAX {
             thread::sleep(Duration::from_millis(10));
             self.require_alive()?;
             let now = self.pids()?;
@@ -208,15 +210,13 @@ impl Server {
         anyhow!("{} {what}; it said:\n{}", self.name, lines.join("\n"))
     }
 
+    /// Ends it and all that it started, also what outlived it: they are one process group, whose number stays taken as
+    /// long as one of them is there.
     fn kill(&mut self) {
-        // One that was waited for has no descendants any more, and its number may be another's.
-        let pids = match self.child.try_wait() {
-            Ok(None) => descendants(self.child.id()).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        drop(self.child.kill());
-        for pid in pids {
-            drop(host::send_signal(pid, Signal::KILL));
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(group) = group {
+            // It fails when nobody is left, which is what it is for.
+            drop(kill_process_group(group, Signal::KILL));
         }
         drop(self.child.wait());
         host::forget_child(self.child.id());
@@ -333,6 +333,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the processes of a server have to stay the same. Workers follow their master within milliseconds.
 const SETTLED: Duration = Duration::from_millis(150);
+
+/// A server whose processes come and go all the time is measured all the same, and its points are doubted.
+const SETTLED_MAX: Duration = Duration::from_secs(2);
 
 /// How long a server may drain before it is told a second time.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(300);
