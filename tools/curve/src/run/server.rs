@@ -216,7 +216,7 @@ impl Server {
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(group) = group {
             // It fails when nobody is left, which is what it is for.
-            drop(kill_process_group(group, Signal::KILL));
+            let _ = kill_process_group(group, Signal::KILL);
         }
         drop(self.child.wait());
         host::forget_child(self.child.id());
