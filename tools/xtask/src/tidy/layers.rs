@@ -14,6 +14,9 @@ const CORE: &str = "polyloop-core";
 /// What the instruments share.
 const MEASURE: &str = "polyloop-measure";
 
+/// The load generator: the curves read its result files.
+const LOAD: &str = "polyloop-load";
+
 /// From the bottom up. A crate that is not named here is placed by its directory, or has no place and is refused.
 const LAYERS: [(&str, u8); 8] = [
     (CORE, 0),
@@ -24,15 +27,15 @@ const LAYERS: [(&str, u8); 8] = [
     ("polyloop-server", 4),
     (MEASURE, 5),
     // A program whose result files others read.
-    ("polyloop-load", 6),
+    (LOAD, 6),
 ];
 
 /// Programs that measure and check; nothing may depend on them.
 const TOP_LAYER: u8 = 7;
 
 /// The only members a program under `tools/` may know: it uses the library as anybody else would, or starts the
-/// binary, and takes nothing out of the product's upper parts.
-const TOOLS_MAY_NEED: [&str; 4] = [CORE, "polyloop-sys", "polyloop", MEASURE];
+/// binary, and takes nothing out of the product's upper parts. The generator is read from, not reached into.
+const TOOLS_MAY_NEED: [&str; 5] = [CORE, "polyloop-sys", "polyloop", MEASURE, LOAD];
 
 /// The same for what the instruments share: it knows the system, and not what is measured.
 const MEASURE_MAY_NEED: [&str; 1] = ["polyloop-sys"];
@@ -245,9 +248,11 @@ mod tests {
                 &[("polyloop-measure", None)],
             ),
             package("polyloop-measure", "tools/measure", &[("polyloop", None)]),
-            package("load", "tools/load", &[("polyloop-proxy", None)]),
+            package("polyloop-load", "tools/load", &[("polyloop-proxy", None)]),
+            package("curve", "tools/curve", &[("polyloop-load", None)]),
+            package("polyloop-benches", "benches", &[("curve", None)]),
         ];
-        assert_eq!(judge(&packages).len(), 3);
+        assert_eq!(judge(&packages).len(), 4);
     }
 
     /// Goal: the core stays free of dependencies. Method: a harmless one from the registry.

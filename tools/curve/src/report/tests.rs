@@ -1,0 +1,152 @@
+//! Tests of whole reports.
+
+use super::*;
+use crate::points::tests::{head, point};
+use polyloop_measure::host::Scratch;
+
+/// A sweep with everything in it.
+fn rich() -> Vec<Point> {
+    let mut points = Vec::new();
+    for round in 0..6 {
+        for subject in ["ours", "theirs"] {
+            for loops in ["1", "2", "4", "8"] {
+                for (connections, size) in
+                    [("16", "64"), ("256", "64"), ("16", "1KiB"), ("256", "1KiB")]
+                {
+                    let settings = [
+                        ("loops", loops),
+                        ("connections", connections),
+                        ("size", size),
+                    ];
+                    points.push(point(subject, &settings, round));
+                }
+            }
+        }
+    }
+    points
+}
+
+fn ids(figures: &[Figure]) -> Vec<&'static str> {
+    figures.iter().map(|figure| figure.id).collect()
+}
+
+#[test]
+fn a_rich_sweep_has_all_figures_with_tables() {
+    // Goal: each figure that its axes allow is there with a picture and a table, and the models are told; by a sweep of
+    // points that follow Amdahl's law.
+    let (page, figures) = render(&head(), &rich());
+    let all = [
+        "throughput",
+        "peers",
+        "cost",
+        "efficiency",
+        "imbalance",
+        "spectrum",
+        "heat-map",
+        "simulated",
+    ];
+    assert_eq!(ids(&figures), all);
+    for figure in &figures {
+        assert!(
+            !figure.charts.is_empty() && !figure.table.rows.is_empty(),
+            "{}",
+            figure.id
+        );
+        assert!(page.contains(&format!("id=\"{}\"", figure.id)));
+    }
+    assert!(page.contains("Amdahl with lambda"), "no model");
+    assert!(
+        page.contains("load and latency: no two points"),
+        "what is missing is not told"
+    );
+    assert!(!page.contains("share cores") && page.contains("SIMULATED"));
+    assert!(page.contains("srv &lt;x&gt;") && !page.contains("NaN") && !page.contains("inf "));
+    assert_eq!(render(&head(), &rich()).0, page);
+}
+
+#[test]
+fn shared_cores_are_the_first_thing_said() {
+    // Goal: the note is loud and throughput comes after cost; by the same points on the same cores.
+    let mut points = rich();
+    for point in &mut points {
+        if let Outcome::Measured(measured) = &mut point.outcome {
+            measured.load_cores = vec![0];
+        }
+    }
+    let (page, figures) = render(&head(), &points);
+    let place = |id| ids(&figures).iter().position(|known| *known == id);
+    assert!(page.contains("Generator and server share cores."));
+    assert!(place("throughput") > place("cost"));
+}
+
+#[test]
+fn two_loop_counts_give_an_efficiency_and_no_model() {
+    // Goal: a model that the points cannot tell is refused in words; by loops 1 and 2.
+    let mut points = Vec::new();
+    for round in 0..6 {
+        points.push(point("ours", &[("loops", "1")], round));
+        points.push(point("ours", &[("loops", "2")], round));
+    }
+    let (page, figures) = render(&head(), &points);
+    assert!(page.contains("no fit of Amdahl") && page.contains("2 different counts"));
+    let efficiency = figures
+        .iter()
+        .find(|figure| figure.id == "efficiency")
+        .unwrap();
+    assert_eq!(efficiency.table.rows[0][2], "0.980");
+}
+
+#[test]
+fn a_sweep_that_failed_is_reported_too() {
+    // Goal: what the server said is in the page, nothing panics on no points at all; by one failure, and by nothing.
+    let mut failed = point("ours", &[], 0);
+    failed.outcome = Outcome::Failed("it said: <no such address>".into());
+    let (page, _) = render(&head(), &[failed]);
+    assert!(page.contains("&lt;no such address&gt;") && page.contains("Nothing was measured."));
+    let (page, figures) = render(&head(), &[]);
+    assert_eq!(ids(&figures), ["simulated"]);
+    assert!(page.contains("Left out"));
+}
+
+#[test]
+fn rates_make_a_hockey_stick_with_a_knee() {
+    // Goal: the knee is the last rate before latency takes off; by latencies made for it.
+    let mut points = Vec::new();
+    for (rate, p99) in [
+        ("1000", 100.0),
+        ("2000", 120.0),
+        ("4000", 250.0),
+        ("8000", 9_000.0),
+    ] {
+        let mut point = point("ours", &[("rate", rate)], 0);
+        if let Outcome::Measured(measured) = &mut point.outcome {
+            measured.rate = rate.parse().unwrap();
+            measured.rate_planned = Some(measured.rate);
+            measured.latency_us = vec![(0.5, 50.0), (0.99, p99)];
+        }
+        points.push(point);
+    }
+    let (page, figures) = render(&head(), &points);
+    assert!(ids(&figures).contains(&"hockey-stick"));
+    assert!(page.contains("the knee is after 4000/s"), "{page}");
+}
+
+#[test]
+fn the_files_are_written() {
+    // Goal: a page and a picture each, in the directory; and a directory that is not there is told.
+    let scratch = Scratch::new().unwrap();
+    let path = write(&head(), &rich(), scratch.path()).unwrap();
+    assert!(
+        fs::read_to_string(&path)
+            .unwrap()
+            .starts_with("<!doctype html>")
+    );
+    for name in ["throughput.svg", "cost-2.svg", "simulated-2.svg"] {
+        let svg = fs::read_to_string(scratch.path().join(name)).unwrap();
+        assert!(
+            svg.starts_with("<svg style=\"background:#ffffff\" "),
+            "{svg}"
+        );
+    }
+    assert!(write(&head(), &[], &scratch.path().join("none")).is_err());
+}
