@@ -1,5 +1,5 @@
 //! A server behind a proxy whose clients are of two kinds: those who ask are echoed, and those whose first byte is
-//! [`FLOOD`](polyloop_benches::flood::FLOOD) are sent bytes without end, whether or not they read.
+//! [`FLOOD`] are sent bytes without end, whether or not they read.
 //!
 //! The one idea: everything a flooded client does not take stays here, as the kernel takes no more; so what a proxy between
 //! the two holds is what it chose to hold. The sockets of this side have little room, so that 8,000 of them do not use up the

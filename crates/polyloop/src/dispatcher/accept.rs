@@ -615,8 +615,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                         .add(u64::from(is_rescued));
                     self.place(stream, peer, index);
                 } else {
-                    self.driver.close_stream(stream, false);
+                    // Counted first: who sees the end finds it counted.
                     self.board.numbers.refused.add(1);
+                    self.driver.close_stream(stream, false);
                 }
                 Attempt::Accepted
             }
@@ -658,8 +659,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     fn open_admin(&mut self, stream: D::Stream, peer: PeerAddr, listener: usize, max: usize) {
         if self.acceptor.admin_live >= max {
-            self.driver.close_stream(stream, false);
             self.board.numbers.refused.add(1);
+            self.driver.close_stream(stream, false);
             return;
         }
         self.acceptor.admin_live += 1;

@@ -431,8 +431,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let Some((_, key)) = oldest.filter(|(idle_ms, _)| *idle_ms >= EVICTION_IDLE_MS_MIN) else {
             return false;
         };
-        self.close(key, CloseReason::Evicted);
         self.board.numbers.evicted.add(1);
+        self.close(key, CloseReason::Evicted);
         true
     }
 }

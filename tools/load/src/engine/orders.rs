@@ -1,7 +1,7 @@
 //! What the director tells the loops: which stage it is, how fast, until when.
 //!
-//! The one idea: an order is published whole, behind a number that only grows. A loop compares the number once an interval and at
-//! every [`Kick`](super::client::Kick), and copies the order when it has changed; no request ever takes the lock.
+//! The one idea: an order is published whole, behind a number that only grows. The clerk of a loop compares the number ten times a
+//! second and copies the order when it has changed; no request ever takes the lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
