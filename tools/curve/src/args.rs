@@ -120,8 +120,10 @@ pub struct StudyArgs {
 /// The ready-made sweeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Study {
-    /// Ways to spread connections over loops
+    /// Ways to spread connections over loops under uneven work: how unevenly requests wait
     Distribution,
+    /// Ways to spread connections over loops: how evenly the loops are loaded
+    Evenness,
     /// Echo and proxy beside those of others
     Peers,
     /// Cost per request from few connections to many

@@ -10,6 +10,7 @@
 //!
 //! Invariant: the page fetches nothing, and the same result gives the same page, byte for byte.
 
+mod deviation;
 pub mod figures;
 pub mod groups;
 pub mod html;
@@ -56,6 +57,7 @@ pub fn render(head: &Head, points: &[Point]) -> (String, Vec<Figure>) {
         figures::peers(&groups),
         figures::cost(&groups),
         figures::efficiency(&groups),
+        deviation::deviation(&groups),
         latency::imbalance(&groups),
         latency::hockey_stick(&groups),
         latency::spectrum(&groups),

@@ -149,7 +149,17 @@ pub fn missing(subject: &Subject) -> Result<Option<String>> {
 /// Never, as long as the axes below can be read, which a test sees to.
 pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
     let (subjects, axes): (&[&str], &[&str]) = match which {
+        // Cloudflare's experiment of 2017: more clients than workers, a connection each request.
         Study::Distribution => (
+            &["uneven-work"],
+            &[
+                "mode=shared-queue,reuseport,corrected,round-robin,two-choices,least,pool",
+                "loops=2",
+                "connections=200",
+                "requests-per-connection=1",
+            ],
+        ),
+        Study::Evenness => (
             &["polyloop-echo"],
             &[
                 "mode=reuseport,corrected,round-robin,two-choices,least",

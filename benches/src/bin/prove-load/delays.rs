@@ -55,5 +55,5 @@ pub(crate) fn prove(rig: &Rig) -> Result<Vec<Claim>> {
 /// Long beside what the loopback takes, short beside the four seconds between two requests of a connection.
 const MEAN_MS: f64 = 20.0;
 
-/// What the issue asks for.
+/// The goal.
 const DISTANCE_MAX: f64 = 0.02;

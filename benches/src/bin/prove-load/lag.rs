@@ -56,5 +56,5 @@ pub(crate) fn prove(rig: &Rig) -> Result<Vec<Claim>> {
 /// Each sends a few dozen times a second, and is free again after a tenth of a millisecond.
 const CONNECTIONS: u32 = 1_000;
 
-/// What the issue asks for.
+/// The goal.
 const LAG_MAX_US: f64 = 100.0;

@@ -93,6 +93,6 @@ const LOAD: &str = "--rate 40k/s --connections 64 --warm-up 0s --duration 300ms 
 /// The fewest with which the test calls anything different.
 const RUNS_PER_SIDE: usize = 4;
 
-/// What the issue asks for: at most this share of so many pairs.
+/// The goal: at most this share of so many pairs.
 const SHARE_MAX: f64 = 0.05;
 const PAIRS_TO_JUDGE: usize = 100;

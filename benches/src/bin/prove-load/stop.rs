@@ -120,7 +120,7 @@ fn is_stopped(pid: u32) -> Result<bool> {
 /// Long enough to matter to a p99 of 20 s, short enough that nobody's deadline passes.
 const STOP: Duration = Duration::from_millis(1_400);
 
-/// What the issue asks for.
+/// The goal.
 const ERROR_MAX: f64 = 0.05;
 
 const STAGE_NAME_COLUMN: usize = 2;

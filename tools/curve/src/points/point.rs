@@ -63,6 +63,12 @@ pub struct Measured {
     pub machine_us: Option<f64>,
     /// Quantile and latency in microseconds, as far as samples allow.
     pub latency_us: Vec<(f64, f64)>,
+    /// Mean of the latencies in microseconds.
+    pub mean_us: Option<f64>,
+    /// Their standard deviation in microseconds.
+    pub deviation_us: Option<f64>,
+    /// The longest, in microseconds.
+    pub longest_us: Option<f64>,
     /// Resident memory of the server before the load, and under it.
     pub memory_bytes: Option<(u64, u64)>,
     /// Processor time of each thread of the server, busiest first.

@@ -132,6 +132,36 @@ fn rates_make_a_hockey_stick_with_a_knee() {
 }
 
 #[test]
+fn ways_to_spread_are_held_against_one_queue() {
+    // Goal: a bar and a row for each way, and how many times the shared queue's deviation; by deviations made for it, one
+    // setup of which has no shared queue.
+    let mut points = Vec::new();
+    for (mode, connections, deviation) in [
+        ("shared-queue", "200", 500.0),
+        ("reuseport", "200", 8_000.0),
+        ("least", "200", 750.0),
+        ("least", "20", 70.0),
+    ] {
+        let mut point = point("ours", &[("mode", mode), ("connections", connections)], 0);
+        if let Outcome::Measured(measured) = &mut point.outcome {
+            measured.deviation_us = Some(deviation);
+        }
+        points.push(point);
+    }
+    let (page, figures) = render(&head(), &points);
+    let figure = figures.iter().find(|figure| figure.id == "deviation");
+    assert_eq!(figure.unwrap().table.rows.len(), 4);
+    let words = page.find("Times the deviation of one queue for all (ours connections=200): ");
+    let words = &page[words.unwrap()..];
+    let words = &words[..words.find("</p>").unwrap()];
+    assert!(
+        words.contains("reuseport 16") && words.contains("least 1.5"),
+        "{words}"
+    );
+    assert_eq!(words.matches("least").count(), 1, "{words}");
+}
+
+#[test]
 fn the_files_are_written() {
     // Goal: a page and a picture each, in the directory; and a directory that is not there is told.
     let scratch = Scratch::new().unwrap();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
 use polyloop_load::result::{RunResult, Severity, StageResult};
 use polyloop_measure::host;
 use polyloop_measure::quantile::quantile_ns;
@@ -130,6 +131,9 @@ fn figures(result: &RunResult, stage: &StageResult) -> Result<Measured> {
         text: warning.text.clone(),
         is_serious: warning.severity >= Severity::Warning,
     });
+    let latency = stage.latency.decoded().filter(|all| !all.is_empty());
+    let of_latency =
+        |figure: fn(&Histogram<u64>) -> f64| latency.as_ref().map(|all| figure(all) / 1e3);
     Ok(Measured {
         is_closed: result.mode == polyloop_load::result::Mode::Closed,
         rate_planned: stage.rate_planned,
@@ -142,19 +146,19 @@ fn figures(result: &RunResult, stage: &StageResult) -> Result<Measured> {
         server_us: stage.server_cpu_s.and_then(per_request),
         load_us: per_request(stage.load_cpu_s),
         machine_us: per_request(busy_s),
-        latency_us: spectrum(stage),
+        latency_us: latency.as_ref().map(spectrum).unwrap_or_default(),
+        mean_us: of_latency(Histogram::mean),
+        deviation_us: of_latency(Histogram::stdev),
+        longest_us: of_latency(|all| all.max() as f64),
         doubts: doubts.collect(),
         ..Measured::default()
     })
 }
 
 /// Latency at each quantile that enough samples lie beyond.
-fn spectrum(stage: &StageResult) -> Vec<(f64, f64)> {
-    let Some(histogram) = stage.latency.decoded() else {
-        return Vec::new();
-    };
+fn spectrum(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     let at = |quantile: f64| {
-        let ns = quantile_ns(&histogram, quantile)?.min(histogram.max());
+        let ns = quantile_ns(histogram, quantile)?.min(histogram.max());
         Some((quantile, ns as f64 / 1e3))
     };
     QUANTILES.into_iter().filter_map(at).collect()
