@@ -19,14 +19,15 @@ use std::{hint, thread};
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use polyloop::{
-    AcceptMode, Ctx, Handler, Input, JobId, LoopInfo, PoolId, Server, ServerSettings,
-    Spread, Verdict,
-};
 use polyloop::offload::PoolConfig;
+use polyloop::{
+    AcceptMode, Ctx, Handler, Input, JobId, LoopInfo, PoolId, Server, ServerSettings, Spread,
+    Verdict,
+};
 use polyloop_core::cores::CoreList;
 use polyloop_core::placement::Wish;
 use polyloop_measure::stats::SplitMix64;
+use socket2::{Domain, Socket, Type};
 
 /// Echo behind uneven work.
 #[derive(Debug, Parser)]
@@ -118,8 +119,8 @@ const MESSAGE_BYTES: usize = 64;
 type Message = [u8; MESSAGE_BYTES];
 
 fn shared_queue(args: &Args) -> Result<()> {
-    let listener = TcpListener::bind(args.listen)
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let listener =
+        listen(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("listening on {}", listener.local_addr()?);
     let cores: Vec<usize> = args
         .cores
@@ -139,6 +140,15 @@ fn shared_queue(args: &Args) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// With room for all clients at once, as the loops have: the standard library's 128 would have some come again after a second.
+fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Takes a connection, answers it, takes the next.
@@ -256,6 +266,9 @@ impl Handler for Worker {
         Verdict::Continue
     }
 }
+
+/// The default of the library's listeners.
+const BACKLOG: i32 = 4096;
 
 /// More than clients wait at once.
 const POOL_QUEUE_MAX: usize = 4096;

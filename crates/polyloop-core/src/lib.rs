@@ -14,5 +14,6 @@ pub mod runqueue;
 pub mod slots;
 pub mod spread;
 pub mod stall;
+pub mod stride;
 pub mod units;
 pub mod wheel;

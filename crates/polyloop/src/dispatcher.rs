@@ -42,6 +42,7 @@ use crate::wiring::{Handed, Post, Seat};
 use accept::{Acceptor, AcceptorOf};
 use polyloop_core::runqueue::RunQueue;
 use polyloop_core::slots::{INDEX_MAX, Key, Slots};
+use polyloop_core::stride::Stride;
 use polyloop_core::wheel::Wheel;
 use session::{LegFlags, Session, SessionFlags};
 use splice::Pipes;
@@ -86,6 +87,8 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     /// Whether output waits for the flush phase instead of going out when a callback returns.
     defers_output: bool,
     dispatches: u32,
+    /// When the ready phase looks at the clock.
+    stride: Stride,
     /// When the last poll returned and when it was entered, for the busy share.
     turn_started_ns: u64,
 }
@@ -199,6 +202,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             progress: false,
             defers_output: false,
             dispatches: 0,
+            stride: Stride::default(),
             turn_started_ns: now_ns,
             tuning,
         };

@@ -15,7 +15,7 @@ pub struct Tuning {
     /// as libuv does it; a connection with more waits for its next turn.
     pub read_bytes_max: usize,
     /// How long the ready phase may take before the loop looks at everything else again; looked at once in 64
-    /// dispatches. 500 microseconds is Seastar's task quota.
+    /// dispatches, or as often as slow ones ask for. 500 microseconds is Seastar's task quota.
     pub quota: Duration,
     /// Connections taken from one listener in one turn. Between HAProxy's 4 and Netty's 16, accepting too many at
     /// once delays those that are being served; what is left is taken in the next turn.

@@ -157,6 +157,7 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
                 "loops=2",
                 "connections=200",
                 "requests-per-connection=1",
+                "close=reset",
             ],
         ),
         Study::Evenness => (
