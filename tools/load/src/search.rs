@@ -7,7 +7,7 @@
 //!            holds              fails                 closer than the resolution        holds
 //!   Ramp x4 ───────> Ramp x4 ─────────> Bisect ... ───────────────────────────> Verify ───────> Spectrum 10, 50, 90 %
 //!     │ the first fails            Verify fails: 2 % less, and again, up to VERIFY_TRIALS_MAX
-//!     └───> Ramp /4, up to DESCENTS_MAX
+//!     └───> Ramp /4, up to DESCENTS_MAX, and not below what a trial can judge
 //! ```
 //!
 //! A CoolDown goes before the verification and after each trial that failed, so that a queue that one trial has built
@@ -156,8 +156,9 @@ impl Search {
             return match self.low {
                 Some(_) => self.narrow(),
                 None if self.counted().count() > DESCENTS_MAX => Step::Done,
-                None if rate <= settings::RATE_MIN => Step::Done,
-                None => Step::Ramp((rate / factor).max(settings::RATE_MIN)),
+                // Lower, a trial could not show that the objective holds.
+                None if rate <= self.settings.rate_told_min() => Step::Done,
+                None => Step::Ramp((rate / factor).max(self.settings.rate_told_min())),
             };
         }
         self.low = Some(rate);
@@ -172,6 +173,8 @@ impl Search {
         match judgement {
             Judgement::Held => self.low = Some(rate),
             Judgement::Failed(limit) => self.high = Some((rate, limit)),
+            // Too few samples, which a lower rate would not have more of.
+            Judgement::Untold if self.rate_found().is_none() => self.low = Some(rate),
             // Not shown to hold. What limits the search is still what failed above.
             Judgement::Untold => self.high = self.high.map(|(_, limit)| (rate, limit)),
         }

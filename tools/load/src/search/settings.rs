@@ -59,6 +59,12 @@ impl SearchSettings {
         self.trial_seconds.min(COOL_DOWN_SECONDS_MAX)
     }
 
+    /// The lowest rate at which a trial, however long it is made, can judge the objective.
+    pub(super) fn rate_told_min(&self) -> f64 {
+        let longest_seconds = self.trial_seconds * STRETCH_MAX;
+        (self.samples_needed as f64 * SAMPLES_SPARE / longest_seconds).max(RATE_MIN)
+    }
+
     /// `seconds`, or what it takes at this rate to judge the objective.
     pub(super) fn long_enough(&self, seconds: f64, rate_per_s: f64) -> f64 {
         let needed = self.samples_needed as f64 * SAMPLES_SPARE / rate_per_s;

@@ -351,6 +351,47 @@ fn rates_too_low_to_be_judged_are_passed_over() {
 }
 
 #[test]
+fn the_ramp_down_ends_where_nothing_could_be_shown() {
+    // Goal: no trials that take long and cannot hold. Method: p99 takes 10,000 samples, a trial takes 30 seconds at the
+    // most, and every rate fails.
+    let settings = SearchSettings {
+        samples_needed: 10_000,
+        trial_seconds: 3.0,
+        ..SearchSettings::new(1_000.0)
+    };
+    let (trials, result) = search(settings, |_| outcome(missed()));
+    let rates: Vec<u64> = trials
+        .iter()
+        .filter(|trial| trial.kind == TrialKind::Ramp)
+        .map(|trial| trial.rate_per_s.round() as u64)
+        .collect();
+    assert_eq!(rates, [1_000, 367]);
+    assert_eq!(result.limited_by, LimitedBy::NeverMet);
+}
+
+#[test]
+fn what_cannot_be_judged_is_gone_up_from() {
+    // Goal: a rate that holds is found between one that is too low to be judged and one that fails; below the middle of
+    // the two nothing can be judged either.
+    let untold = "p99<2ms".parse::<Objective>().unwrap().is_met(&Measured {
+        latency: &durations(),
+        lost: 0,
+        sent: 0,
+        faults: 0,
+    });
+    let settings = SearchSettings::new(100.0);
+    let (_, result) = search(settings, |trial| {
+        outcome(match trial.rate_per_s {
+            rate if rate < 250.0 => untold,
+            rate if rate < 300.0 => Verdict::Met,
+            _ => missed(),
+        })
+    });
+    let found = result.rate_found.unwrap();
+    assert!((290.0..300.0).contains(&found), "{found}");
+}
+
+#[test]
 fn settings_out_of_range_do_no_harm() {
     // Goal: an end and no odd rates. Method: zero, endless and no numbers.
     for odd in [0.0, -1.0, f64::NAN, f64::INFINITY] {
