@@ -165,6 +165,7 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
                 "tokio-echo",
                 "redis",
                 "polyloop-proxy",
+                "tokio-proxy",
                 "haproxy",
                 "nginx-stream",
             ],
