@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use polyloop_measure::host;
 
 use crate::args::{HowArgs, RunArgs, Study};
+use crate::gate;
 use crate::points::{FORMAT, Head};
 use crate::run::placement::Placement;
 use crate::run::server::find_program;
@@ -176,6 +177,10 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
             &["loops=1", "connections=100,200,500,1000,2000,5000,10k"],
         ),
         Study::Loops => (&["polyloop-echo"], &["loops=1,2,4,8", "connections=256"]),
+        Study::Gate => (
+            &[gate::SUBJECT, gate::BESIDE],
+            &["loops=1", "connections=64,1000"],
+        ),
     };
     let axes: Result<Vec<Axis>, _> = axes.iter().map(|axis| axis.parse()).collect();
     Ok(RunArgs {
@@ -242,5 +247,9 @@ mod tests {
             let (setups, _) = setups(&subjects, &study.sweep).unwrap();
             assert!(setups.len() > 1, "{which:?}");
         }
+        let gate = study(Study::Gate, run_args("").how).unwrap();
+        let at = gate.sweep.iter().find(|axis| axis.name == "connections");
+        let wanted = gate::CONNECTIONS.map(|count| count.to_string());
+        assert_eq!(at.unwrap().values, wanted);
     }
 }
