@@ -104,9 +104,28 @@ pub struct HowArgs {
     /// The port of servers [default: a free one each time]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// Whether system calls are counted, in two more loads of a second each in the first round of each setup [default: auto, where perf
+    /// or strace may]
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        value_enum,
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub syscalls: SyscallsArg,
     /// Tell what would be measured, and how long it takes
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Whether system calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SyscallsArg {
+    /// Where perf or strace may.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// A ready-made sweep.

@@ -17,6 +17,7 @@ use polyloop_curve::queue::{Mode, Plan, simulate};
 use polyloop_curve::report;
 use polyloop_curve::settings::{Settings, missing, study};
 use polyloop_curve::subject::Subject;
+use polyloop_curve::sweep::Setup;
 use polyloop_load::result::rfc3339;
 use polyloop_measure::host;
 
@@ -62,6 +63,13 @@ fn run(args: &RunArgs) -> Result<u8> {
     );
     if sweep.placement.is_shared() {
         eprintln!("GENERATOR AND SERVER SHARE CORES: read processor time per request, not rates");
+    }
+    let cores = sweep.placement.server.len();
+    let most = sweep.setups.iter().map(Setup::loops).max().unwrap_or(1);
+    if most > cores {
+        eprintln!(
+            "FEWER CORES THAN LOOPS: up to {most} loops take turns on {cores} core(s); points of more loops than cores are doubted"
+        );
     }
     if args.how.dry_run {
         for setup in &sweep.setups {
