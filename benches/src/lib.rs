@@ -30,3 +30,4 @@ pub mod measure;
 pub mod proxy;
 pub mod report;
 pub mod subject;
+pub mod tokio_anchor;

@@ -1,6 +1,7 @@
 //! The anchors echo: every byte, also when the peer is slow, and until it has finished.
 //!
-//! An anchor that cheats would make every ratio to it worthless, so both are held to the same tests.
+//! An anchor that cheats would make every ratio to it worthless, so all are held to the same tests; the proxy with an
+//! anchor behind it that echoes.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,6 +19,8 @@ use rustix::process::Signal;
 struct Anchor {
     child: Child,
     addr: SocketAddr,
+    /// What answers behind a proxy.
+    _behind: Option<Box<Anchor>>,
 }
 
 impl Anchor {
@@ -34,7 +37,20 @@ impl Anchor {
             .unwrap();
         let addr = line.trim().strip_prefix("listening on ").unwrap();
         let addr = addr.parse().unwrap();
-        Self { child, addr }
+        Self {
+            child,
+            addr,
+            _behind: None,
+        }
+    }
+
+    fn start_proxy(threads: &str) -> Self {
+        let behind = Self::start(env!("CARGO_BIN_EXE_bare-mio"), &[]);
+        let to = behind.addr.to_string();
+        let program = env!("CARGO_BIN_EXE_tokio-proxy");
+        let mut proxy = Self::start(program, &["--to", &to, "--threads", threads]);
+        proxy._behind = Some(Box::new(behind));
+        proxy
     }
 
     fn connect(&self) -> TcpStream {
@@ -55,6 +71,8 @@ fn anchors() -> Vec<Anchor> {
         Anchor::start(env!("CARGO_BIN_EXE_bare-mio"), &[]),
         Anchor::start(tokio, &[]),
         Anchor::start(tokio, &["--threads", "2"]),
+        Anchor::start_proxy("1"),
+        Anchor::start_proxy("2"),
     ]
 }
 

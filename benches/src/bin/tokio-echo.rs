@@ -1,15 +1,15 @@
 //! An echo server as a tokio user writes it: the framework most people would otherwise take.
 //!
 //! The one idea: no tricks for and none against. One task per connection, a buffer each, `read` and `write_all`; one
-//! thread by default, `--threads` for the work-stealing runtime.
+//! thread by default, `--threads` of more than one for the work-stealing runtime.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use polyloop_benches::tokio_anchor::{listen, runtime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::runtime::Builder;
+use tokio::net::{TcpListener, TcpStream};
 
 /// The usual tokio echo server.
 #[derive(Parser)]
@@ -20,9 +20,9 @@ struct Args {
     /// Core to run on, all threads of it; unpinned without it.
     #[arg(long)]
     core: Option<usize>,
-    /// Worker threads; without it the current-thread runtime is used.
-    #[arg(long)]
-    threads: Option<usize>,
+    /// Threads: one is the current-thread runtime, more are workers of the work-stealing one.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Bytes of each connection's buffer.
     #[arg(long, default_value_t = 4096)]
     buffer_bytes: usize,
@@ -32,15 +32,7 @@ fn main() -> Result<()> {
     let args = Args::parse();
     // Before the runtime makes its threads, which inherit the core.
     polyloop_benches::load::pin(args.core)?;
-    let mut builder = match args.threads {
-        None => Builder::new_current_thread(),
-        Some(threads) => {
-            let mut builder = Builder::new_multi_thread();
-            builder.worker_threads(threads);
-            builder
-        }
-    };
-    builder.enable_io().build()?.block_on(async move {
+    runtime(args.threads)?.block_on(async move {
         let listener =
             listen(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
         println!("listening on {}", listener.local_addr()?);
@@ -48,16 +40,6 @@ fn main() -> Result<()> {
         tokio::spawn(serve(listener, args.buffer_bytes)).await?;
         Ok(())
     })
-}
-
-fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = match addr {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(4096)
 }
 
 async fn serve(listener: TcpListener, buffer_bytes: usize) {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyloop_core::cores::CoreList;
 use polyloop_core::units::parse_duration;
 
+use crate::gate::LIMIT_PERCENT;
 use crate::sweep::Axis;
 
 /// What was typed.
@@ -35,6 +36,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare two results point by point: what is different, and what is noise
     Compare(CompareArgs),
+    /// Hold a result of `study gate` against a committed baseline of ratios
+    Gate(GateArgs),
     /// The subjects that come with this program, and whether they are here
     Subjects,
     /// Simulated loops, 4 to 128: imbalance and tail latency of each way to spread connections
@@ -101,9 +104,28 @@ pub struct HowArgs {
     /// The port of servers [default: a free one each time]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
+    /// Whether system calls are counted, in two more loads of a second each in the first round of each setup [default: auto, where perf
+    /// or strace may]
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        value_enum,
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub syscalls: SyscallsArg,
     /// Tell what would be measured, and how long it takes
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Whether system calls are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SyscallsArg {
+    /// Where perf or strace may.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// A ready-made sweep.
@@ -130,6 +152,8 @@ pub enum Study {
     Connections,
     /// What another loop buys
     Loops,
+    /// Echo beside the bare loop, for `gate`
+    Gate,
 }
 
 /// A report.
@@ -147,8 +171,27 @@ pub struct CompareArgs {
     /// The directory of the newer one
     pub new: PathBuf,
     /// Fail (exit code 4) when a point costs significantly more than so many percent more
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub fail_above: Option<f64>,
+}
+
+/// A verdict on a result.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// The directory of a result of `study gate`
+    pub result: PathBuf,
+    /// The file of the committed ratios
+    #[arg(long, value_name = "FILE")]
+    pub baseline: PathBuf,
+    /// A significant loss of more than so much fails
+    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = percent)]
+    pub limit: f64,
+    /// Write the baseline anew from this result, and judge nothing
+    #[arg(long)]
+    pub update: bool,
+    /// Undecided ends with exit code 3
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// A simulation.
@@ -178,6 +221,14 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A limit: not below nothing, and a number.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if percent >= 0.0 && percent.is_finite() => Ok(percent),
+        _ => Err("a number of percent, 0 or more".to_owned()),
+    }
+}
+
 fn connections(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=100_000) => Ok(count),
@@ -192,9 +243,10 @@ Examples:
   polyloop-curve run --sweep rate=5k,10k,20k,40k --sweep connections=64 --out hockey-stick
   polyloop-curve study distribution --out distribution
   polyloop-curve compare before after --fail-above 3
+  polyloop-curve gate result --baseline benches/baseline.toml
 
 Exit codes: 0 done, 1 could not (nothing was measured, a file could not be written), 2 wrong usage, 3 some points failed,
-4 worse than --fail-above; 130 interrupted: the same command goes on.";
+or undecided under --strict, 4 worse than --fail-above or --limit; 130 interrupted: the same command goes on.";
 
 #[cfg(test)]
 mod tests {

@@ -136,11 +136,20 @@ fn machines(old: &Points, new: &Points) -> Vec<String> {
         ("kernel", &before.kernel, &after.kernel),
     ];
     let differ = facts.into_iter().filter(|(_, old, new)| old != new);
-    differ
+    let mut remarks: Vec<String> = differ
         .map(|(what, old, new)| {
             format!("another {what}, {old:?} and {new:?}: ratios may be the machines'")
         })
-        .collect()
+        .collect();
+    for (name, value) in &new.head.how {
+        let before = old.head.how.iter().find(|(known, _)| known == name);
+        if let Some((_, before)) = before.filter(|(_, before)| before != value) {
+            remarks.push(format!(
+                "another {name}, {before:?} and {value:?}: ratios may be the measurements'"
+            ));
+        }
+    }
+    remarks
 }
 
 const SEED: u64 = 1;
@@ -189,8 +198,14 @@ mod tests {
         let old = result(&scratch, "old", 1.0, &["1", "2"]);
         let mut new = result(&scratch, "new", 1.0, &["1", "4"]);
         new.head.machine.processor = "another".into();
+        new.head.how[0].1 = "9s".into();
         let compared = Compared::new(&old, &new);
-        assert_eq!((compared.rows.len(), compared.remarks.len()), (1, 3));
+        assert_eq!((compared.rows.len(), compared.remarks.len()), (1, 4));
+        assert!(
+            compared
+                .text()
+                .contains("another duration, \"3s\" and \"9s\"")
+        );
         assert!(
             compared
                 .text()

@@ -1,20 +1,23 @@
 //! `polyloop-curve`: see the library's documentation.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use polyloop_core::units::format_duration;
-use polyloop_curve::args::{Cli, Command, CompareArgs, RunArgs, SimulateArgs};
+use polyloop_curve::args::{Cli, Command, CompareArgs, GateArgs, RunArgs, SimulateArgs};
 use polyloop_curve::compare::Compared;
+use polyloop_curve::gate::{self, Baseline, Verdict};
 use polyloop_curve::points::Points;
 use polyloop_curve::queue::{Mode, Plan, simulate};
 use polyloop_curve::report;
 use polyloop_curve::settings::{Settings, missing, study};
 use polyloop_curve::subject::Subject;
+use polyloop_curve::sweep::Setup;
 use polyloop_load::result::rfc3339;
 use polyloop_measure::host;
 
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         Command::Study(args) => study(args.which, args.how).and_then(|args| run(&args)),
         Command::Report(args) => write_report(&args.result).map(|()| DONE),
         Command::Compare(args) => compare(&args),
+        Command::Gate(args) => gate(&args),
         Command::Subjects => subjects().map(|()| DONE),
         Command::Simulate(args) => simulated(&args).map(|()| DONE),
     };
@@ -59,6 +63,13 @@ fn run(args: &RunArgs) -> Result<u8> {
     );
     if sweep.placement.is_shared() {
         eprintln!("GENERATOR AND SERVER SHARE CORES: read processor time per request, not rates");
+    }
+    let cores = sweep.placement.server.len();
+    let most = sweep.setups.iter().map(Setup::loops).max().unwrap_or(1);
+    if most > cores {
+        eprintln!(
+            "FEWER CORES THAN LOOPS: up to {most} loops take turns on {cores} core(s); points of more loops than cores are doubted"
+        );
     }
     if args.how.dry_run {
         for setup in &sweep.setups {
@@ -109,6 +120,27 @@ fn compare(args: &CompareArgs) -> Result<u8> {
         );
     }
     Ok(if worse.is_empty() { DONE } else { WORSE })
+}
+
+fn gate(args: &GateArgs) -> Result<u8> {
+    let points = Points::read(&args.result)?;
+    let file = args.baseline.display();
+    if args.update {
+        fs::write(&args.baseline, gate::update(&points)?)
+            .with_context(|| format!("{file} cannot be written"))?;
+        println!("baseline: {file}");
+        return Ok(DONE);
+    }
+    let text = fs::read_to_string(&args.baseline)
+        .with_context(|| format!("{file} cannot be read; --update writes one"))?;
+    let baseline = Baseline::parse(&text).with_context(|| file.to_string())?;
+    let rows = gate::judge(&points, &baseline, args.limit)?;
+    print!("{}", gate::text(&rows, args.limit));
+    Ok(match gate::verdict(&rows) {
+        Verdict::Failed => WORSE,
+        Verdict::Undecided if args.strict => PARTLY,
+        Verdict::Undecided | Verdict::Passed => DONE,
+    })
 }
 
 fn subjects() -> Result<()> {

@@ -1,8 +1,8 @@
 //! Results on disk: a directory with `points.jsonl`, one line each, written when the point is measured.
 //!
 //! The one idea: an interrupted sweep loses the point it was at and nothing else. The first line says what the file is,
-//! and on which machine it was made; a sweep goes on only where both are the same, since points of two machines make no
-//! curve. A last line without its end was cut by the interrupt and is dropped.
+//! on which machine and how it was made; a sweep goes on only where all that is the same, since points of two machines,
+//! or of two durations, make no curve. It may grow: more values, more subjects, more rounds. A last line without its end was cut by the interrupt and is dropped.
 //!
 //! Deliberately absent: a database of runs. A directory is one sweep, to be copied, kept and compared.
 //!
@@ -20,13 +20,13 @@ use crate::sweep::Setup;
 
 mod point;
 
-pub use point::{Doubt, Measured, Outcome, Point, ThreadTime};
+pub use point::{Doubt, Measured, Outcome, Point, Syscalls, ThreadTime};
 
 /// Stands first in every file.
 pub const FORMAT: &str = "polyloop-curve/1";
 
 /// The first line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Head {
     /// [`FORMAT`].
     pub format: String,
@@ -38,6 +38,12 @@ pub struct Head {
     pub started: String,
     /// What was typed.
     pub command: Vec<String>,
+    /// What was typed to go on, where that was something else.
+    #[serde(default)]
+    pub later: Vec<Vec<String>>,
+    /// How each point was measured, by name: what is not an axis and must not differ between points.
+    #[serde(default)]
+    pub how: Vec<(String, String)>,
     /// What the order of the rounds came from.
     pub seed: u64,
     /// The machine.
@@ -85,7 +91,7 @@ pub enum PointsError {
         what: String,
     },
     /// It was made elsewhere, or of something else.
-    #[error("{} is of another {what}: {found:?}, here {here:?}; points of both make no curve, so name another directory", path.display())]
+    #[error("{} has another {what}: {found:?}, here {here:?}; points of both make no curve, so name another directory", path.display())]
     Other {
         /// The file.
         path: PathBuf,
@@ -146,14 +152,17 @@ impl Points {
         }
         let (found, all) = parse(&text, &path)?;
         same(&found, &head, &path)?;
+        let merged = merged(&found, head);
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
         let mut points = Self {
             path,
-            head: found,
+            head: merged,
             all,
         };
-        if whole < text.len() {
-            points.rewrite(text[..whole].trim_end_matches('\n'))?;
+        if whole < text.len() || points.head != found {
+            let rest = text[..whole].split_once('\n').map_or("", |(_, rest)| rest);
+            let text = format!("{}\n{rest}", json(&points.head));
+            points.rewrite(text.trim_end_matches('\n'))?;
         }
         Ok(points)
     }
@@ -257,6 +266,16 @@ fn same(found: &Head, here: &Head, path: &Path) -> Result<(), PointsError> {
             here.commit.clone().unwrap_or_default(),
         ),
     ];
+    pairs.push((
+        "seed".to_owned(),
+        found.seed.to_string(),
+        here.seed.to_string(),
+    ));
+    for (name, value) in &here.how {
+        let before = found.how.iter().find(|(known, _)| known == name);
+        let before = before.map_or_else(String::new, |(_, value)| value.clone());
+        pairs.push((name.clone(), before, value.clone()));
+    }
     for (name, text) in &here.subjects {
         if let Some(before) = subject(found, name) {
             pairs.push((format!("text of the subject {name}"), before, text.clone()));
@@ -271,6 +290,25 @@ fn same(found: &Head, here: &Head, path: &Path) -> Result<(), PointsError> {
             here,
         }),
     }
+}
+
+/// What both starts said: a sweep that grew has the commands, subjects and gaps of all its parts.
+fn merged(found: &Head, here: Head) -> Head {
+    let mut merged = found.clone();
+    if here.command != found.command && !found.later.contains(&here.command) {
+        merged.later.push(here.command);
+    }
+    for subject in here.subjects {
+        if !merged.subjects.contains(&subject) {
+            merged.subjects.push(subject);
+        }
+    }
+    for reason in here.left_out {
+        if !merged.left_out.contains(&reason) {
+            merged.left_out.push(reason);
+        }
+    }
+    merged
 }
 
 fn json(value: &impl Serialize) -> String {

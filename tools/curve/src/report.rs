@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::points::{Head, Outcome, Point};
+use crate::run::shell::typed;
 use figures::Made;
 use groups::{Group, groups};
 use html::{Figure, Table, escaped, loud, page, paragraph, section, verbatim};
@@ -149,9 +150,17 @@ fn end(head: &Head, points: &[Point], groups: &[Group<'_>], left_out: &[String])
             .map(|reason| paragraph(reason))
             .collect::<String>();
     }
+    // One that was measured by a later start is no gap any more.
+    let is_gap = |failed: &&Point| {
+        let is_same = |one: &Point| one.round == failed.round && one.setup() == failed.setup();
+        !points
+            .iter()
+            .any(|one| one.measured().is_some() && is_same(one))
+    };
     let failed: Vec<&Point> = points
         .iter()
         .filter(|one| one.measured().is_none())
+        .filter(is_gap)
         .collect();
     if !failed.is_empty() {
         html += "<h2>Failed</h2>\n";
@@ -165,7 +174,11 @@ fn end(head: &Head, points: &[Point], groups: &[Group<'_>], left_out: &[String])
     html += &section("Machine", &machine(head));
     html += "<h2>Commands</h2>\n";
     html += &paragraph("All of it again, or the rest of it after an interrupt:");
-    html += &format!("<pre>{}</pre>\n", escaped(&head.command.join(" ")));
+    let commands: Vec<String> = std::iter::once(&head.command)
+        .chain(&head.later)
+        .map(|words| typed(words))
+        .collect();
+    html += &format!("<pre>{}</pre>\n", escaped(&commands.join("\n")));
     html += &paragraph(&format!(
         "Seed {}, commit {}, version {}.",
         head.seed,

@@ -12,12 +12,15 @@
 pub mod generator;
 pub mod placement;
 pub mod server;
+pub mod shell;
+pub mod syscalls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
+use polyloop_core::units::format_duration;
 use polyloop_load::result::rfc3339;
 use polyloop_measure::host::Scratch;
 use polyloop_sys::{ListenAddr, who_listens};
@@ -28,6 +31,8 @@ use crate::sweep::{LOAD_AXES, Setup, order};
 use generator::{Generator, is_free};
 use placement::{Placement, list};
 use server::{Server, find_program};
+use shell::typed;
+use syscalls::Tracer;
 
 /// All that a sweep needs.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ pub struct Sweep {
     pub placement: Placement,
     /// Where servers listen; a free port each without.
     pub port: Option<u16>,
+    /// What counts system calls in the first round; nothing where it is not wanted, or not possible.
+    pub tracer: Option<Tracer>,
 }
 
 /// How a sweep went.
@@ -139,25 +146,40 @@ impl Sweep {
         point.server_command = format!(
             "taskset -c {} {}",
             list(post.cores),
-            subject.command.words(post).join(" ")
+            typed(&subject.command.words(post))
         );
-        let words = self.load_words(subject, setup, port);
+        let words = self.load_words(subject, setup, port, self.duration, self.warm_up);
         point.load_command = format!(
             "taskset -c {} polyloop-load {}",
             list(&self.placement.load),
-            words.join(" ")
+            typed(&words)
         );
         let mut server = Server::start(subject, post)?;
-        let generator = Generator {
+        let generator = |words: Vec<String>, duration: Duration| Generator {
             program: &self.load,
+            under: Vec::new(),
             words,
             cores: &self.placement.load,
             dir: scratch.path(),
             loops,
-            duration: self.duration,
-            patience: self.warm_up + self.duration + SLACK,
+            duration,
+            patience: self.warm_up + duration + SLACK,
         };
-        let mut measured = generator.run(&mut server)?;
+        let mut measured = generator(words, self.duration).run(&mut server)?;
+        if let Some(tracer) = self.tracer.filter(|_| point.round == 0) {
+            // Behind the measurement, as it slows the server down, and once, as it is the same each time.
+            let load = |duration| {
+                let words = self.load_words(subject, setup, port, duration, Duration::ZERO);
+                generator(words, duration)
+            };
+            match tracer.count(&mut server, load) {
+                Ok(counted) => measured.syscalls = Some(counted),
+                Err(error) => measured.doubts.push(Doubt {
+                    is_serious: false,
+                    ..doubt("no-syscalls", format!("{error:#}"))
+                }),
+            }
+        }
         let cores = post.cores.to_vec();
         if let Err(error) = server.stop() {
             measured
@@ -170,6 +192,24 @@ impl Sweep {
         }
         self.doubt(loops, cores, &mut measured);
         Ok(measured)
+    }
+
+    /// What is the same for each point, by name: points of which it differs cannot be compared.
+    #[must_use]
+    pub fn how(&self) -> Vec<(String, String)> {
+        let loops = self
+            .load_loops
+            .map_or_else(|| "one a core".to_owned(), |loops| loops.to_string());
+        [
+            ("duration", format_duration(self.duration)),
+            ("warm-up", format_duration(self.warm_up)),
+            ("placement of the server", list(&self.placement.server)),
+            ("placement of the generator", list(&self.placement.load)),
+            ("loops of the generator", loops),
+            ("flags of the generator", self.load_flags.join(" ")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
     }
 
     /// Adds what only the sweep knows.
@@ -225,7 +265,14 @@ impl Sweep {
     }
 
     /// What the generator is told.
-    fn load_words(&self, subject: &Subject, setup: &Setup, port: u16) -> Vec<String> {
+    fn load_words(
+        &self,
+        subject: &Subject,
+        setup: &Setup,
+        port: u16,
+        duration: Duration,
+        warm_up: Duration,
+    ) -> Vec<String> {
         let mut words = vec![format!("127.0.0.1:{port}")];
         let mut flag = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         for (axis, value) in &setup.settings {
@@ -233,8 +280,8 @@ impl Sweep {
                 flag(axis, value.clone());
             }
         }
-        flag("duration", format!("{}ms", self.duration.as_millis()));
-        flag("warm-up", format!("{}ms", self.warm_up.as_millis()));
+        flag("duration", format!("{}ms", duration.as_millis()));
+        flag("warm-up", format!("{}ms", warm_up.as_millis()));
         flag("cores", list(&self.placement.load));
         let loops = self.load_loops.unwrap_or(self.placement.load.len() as u64);
         flag("loops", loops.to_string());
@@ -327,13 +374,15 @@ mod tests {
     use super::*;
     use crate::subject::tests::plain;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn sweep(port: Option<u16>) -> Sweep {
         Sweep {
             subjects: vec![plain("x")],
             setups: Vec::new(),
             rounds: 1,
             seed: 1,
-            duration: Duration::from_secs(1),
+            duration: SECOND,
             warm_up: Duration::ZERO,
             load: "polyloop-load".into(),
             load_flags: Vec::new(),
@@ -343,6 +392,7 @@ mod tests {
                 load: vec![0],
             },
             port,
+            tracer: None,
         }
     }
 
@@ -360,7 +410,10 @@ mod tests {
         let mut subject = plain("x");
         subject.load = vec!["--send".into(), "PING\\r\\n".into()];
         let sweep = sweep(None);
-        let words = |settings| sweep.load_words(&subject, &setup(settings), 9).join(" ");
+        let words = |settings| {
+            let words = sweep.load_words(&subject, &setup(settings), 9, SECOND, Duration::ZERO);
+            words.join(" ")
+        };
         let closed = words(&[("connections", "64"), ("loops", "2"), ("accept", "x")]);
         assert!(
             closed.starts_with("127.0.0.1:9 --connections 64 --duration 1000ms"),

@@ -3,10 +3,12 @@
 use anyhow::{Context, Result, bail};
 use polyloop_measure::host;
 
-use crate::args::{HowArgs, RunArgs, Study};
+use crate::args::{HowArgs, RunArgs, Study, SyscallsArg};
+use crate::gate;
 use crate::points::{FORMAT, Head};
 use crate::run::placement::Placement;
 use crate::run::server::find_program;
+use crate::run::syscalls::Tracer;
 use crate::run::{Sweep, find_load};
 use crate::subject::Subject;
 use crate::sweep::{Axis, setups};
@@ -64,10 +66,13 @@ impl Settings {
             .map(crate::sweep::Setup::loops)
             .max()
             .unwrap_or(1);
-        Ok(Self {
-            sweep: sweep(&args.how, subjects, setups, loops_max)?,
-            left_out,
-        })
+        let sweep = sweep(&args.how, subjects, setups, loops_max)?;
+        if args.how.syscalls == SyscallsArg::Auto && sweep.tracer.is_none() {
+            left_out.push(
+                "system calls: neither perf nor strace is here and may count them".to_owned(),
+            );
+        }
+        Ok(Self { sweep, left_out })
     }
 
     /// The first line of the file.
@@ -86,6 +91,8 @@ impl Settings {
                 .map(|subject| (subject.name.clone(), subject.text.clone()))
                 .collect(),
             left_out: self.left_out.clone(),
+            how: self.sweep.how(),
+            ..Head::default()
         }
     }
 }
@@ -125,6 +132,10 @@ fn sweep(
         load_loops: how.load_loops,
         placement,
         port: how.port,
+        tracer: match how.syscalls {
+            SyscallsArg::Auto => Tracer::find(),
+            SyscallsArg::Off => None,
+        },
     })
 }
 
@@ -176,6 +187,7 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
                 "tokio-echo",
                 "redis",
                 "polyloop-proxy",
+                "tokio-proxy",
                 "haproxy",
                 "nginx-stream",
             ],
@@ -186,6 +198,10 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
             &["loops=1", "connections=100,200,500,1000,2000,5000,10k"],
         ),
         Study::Loops => (&["polyloop-echo"], &["loops=1,2,4,8", "connections=256"]),
+        Study::Gate => (
+            &[gate::SUBJECT, gate::BESIDE],
+            &["loops=1", "connections=64,1000"],
+        ),
     };
     let axes: Result<Vec<Axis>, _> = axes.iter().map(|axis| axis.parse()).collect();
     Ok(RunArgs {
@@ -229,7 +245,7 @@ mod tests {
         let (here, gone) = (write("here", "sh"), write("gone", "no-such-program"));
         let both = Settings::new(&run_args(&format!("-s {here} -s {gone}"))).unwrap();
         assert_eq!(both.sweep.setups.len(), 1);
-        assert_eq!(both.left_out, ["gone: no-such-program is not here"]);
+        assert_eq!(both.left_out[0], "gone: no-such-program is not here");
         let flags = both.sweep.load_flags.join(" ");
         assert_eq!(flags, "--congestion cubic");
         assert!(Settings::new(&run_args(&format!("-s {gone}"))).is_err());
@@ -252,5 +268,9 @@ mod tests {
             let (setups, _) = setups(&subjects, &study.sweep).unwrap();
             assert!(setups.len() > 1, "{which:?}");
         }
+        let gate = study(Study::Gate, run_args("").how).unwrap();
+        let at = gate.sweep.iter().find(|axis| axis.name == "connections");
+        let wanted = gate::CONNECTIONS.map(|count| count.to_string());
+        assert_eq!(at.unwrap().values, wanted);
     }
 }

@@ -198,7 +198,7 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 /// All of `subjects/`.
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("bare-mio.toml", include_str!("../subjects/bare-mio.toml")),
     ("haproxy.toml", include_str!("../subjects/haproxy.toml")),
     (
@@ -217,6 +217,10 @@ const BUILT_IN: [(&str, &str); 8] = [
     (
         "tokio-echo.toml",
         include_str!("../subjects/tokio-echo.toml"),
+    ),
+    (
+        "tokio-proxy.toml",
+        include_str!("../subjects/tokio-proxy.toml"),
     ),
     (
         "uneven-work.toml",

@@ -252,6 +252,21 @@ pub(crate) fn target_directory(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |named| root.join(named))
 }
 
+/// Builds what is to be measured; answers whether all of it could be. Each of `builds` is the words of one call.
+pub(crate) fn build_release(root: &Path, builds: &[&[&str]]) -> Result<bool> {
+    for words in builds {
+        let mut cargo = cargo_at(root);
+        cargo.args(["build", "--release", "--locked"]).args(*words);
+        let status = cargo
+            .status()
+            .with_context(|| format!("cannot start {cargo:?}"))?;
+        if !status.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn outcome_of(command: &mut Command) -> Result<Outcome> {
     let status = command
         .status()

@@ -3,11 +3,13 @@
 //! One idea: every rule a machine can check is checked here and nowhere else, so that review is left with questions
 //! of taste. `tidy` reads the tree and judges it; `ci` runs every other check, times it and goes on after a failure,
 //! so that one run tells everything that is wrong. `prove-load` is apart from both, as it takes the machine for a quarter of
-//! an hour: it builds the load generator and its proof, and runs that.
+//! an hour: it builds the load generator and its proof, and runs that. So is `bench-gate`, for some minutes: it measures an
+//! echo beside the bare loop and holds the ratio against the committed one.
 //!
 //! Deliberately absent: the tests. `.ci/run` calls the README's test command first, exactly as a newcomer would.
 
 mod ci;
+mod gate;
 mod prove;
 mod tidy;
 
@@ -25,6 +27,10 @@ usage: cargo xtask <verb>
   ci --only STEP     run one step (may be given several times)
   prove-load         build polyloop-load and prove on the real clock that it tells the truth
                      [--quick] [--only stop|delays|lag|pairs]; `prove-load --help` names the rest
+  bench-gate         measure an echo beside the bare loop; fail on a significant loss of more than 3 % in CPU per
+                     request against benches/baseline.toml
+                     [--update] writes that file anew, [--strict] also fails when undecided; other flags, such as
+                     --rounds 20, are those of `polyloop-curve study gate`
 ";
 
 /// What was typed, and nothing else.
@@ -34,6 +40,7 @@ enum Verb {
     CiList,
     CiRun { only: Vec<String> },
     ProveLoad { arguments: Vec<String> },
+    BenchGate { arguments: Vec<String> },
     Help,
 }
 
@@ -67,6 +74,7 @@ fn run(verb: Verb) -> Result<bool> {
         }
         Verb::CiRun { only } => ci::run(&root, &only),
         Verb::ProveLoad { arguments } => prove::run(&root, &arguments),
+        Verb::BenchGate { arguments } => gate::run(&root, &arguments),
         Verb::Help => {
             print!("{USAGE}");
             Ok(true)
@@ -83,6 +91,9 @@ fn parse(arguments: &[String]) -> Result<Verb> {
             only: parse_only(rest)?,
         }),
         ["prove-load", rest @ ..] => Ok(Verb::ProveLoad {
+            arguments: rest.iter().map(|&word| word.to_owned()).collect(),
+        }),
+        ["bench-gate", rest @ ..] => Ok(Verb::BenchGate {
             arguments: rest.iter().map(|&word| word.to_owned()).collect(),
         }),
         ["help" | "--help" | "-h"] => Ok(Verb::Help),
@@ -143,6 +154,11 @@ mod tests {
         assert_eq!(
             parse(&words("prove-load --quick --only stop")).unwrap(),
             Verb::ProveLoad { arguments }
+        );
+        let arguments = words("--update --rounds 20");
+        assert_eq!(
+            parse(&words("bench-gate --update --rounds 20")).unwrap(),
+            Verb::BenchGate { arguments }
         );
     }
 

@@ -7,22 +7,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::ci::{cargo_at, target_directory};
+use crate::ci::{build_release, target_directory};
 
 /// Answers whether every claim holds; `arguments` are the proof's.
 ///
 /// # Errors
 /// If something cannot be built or started.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<bool> {
-    for words in BUILDS {
-        let mut cargo = cargo_at(root);
-        cargo.args(["build", "--release", "--locked"]).args(words);
-        let status = cargo
-            .status()
-            .with_context(|| format!("cannot start {cargo:?}"))?;
-        if !status.success() {
-            return Ok(false);
-        }
+    if !build_release(root, &BUILDS)? {
+        return Ok(false);
     }
     let binaries = target_directory(root).join("release");
     let proof = binaries.join("prove-load");

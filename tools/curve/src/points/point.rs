@@ -61,6 +61,8 @@ pub struct Measured {
     pub load_us: Option<f64>,
     /// Busy time of the whole machine per request.
     pub machine_us: Option<f64>,
+    /// System calls of the server, where they were counted: in the first round.
+    pub syscalls: Option<Syscalls>,
     /// Quantile and latency in microseconds, as far as samples allow.
     pub latency_us: Vec<(f64, f64)>,
     /// Mean of the latencies in microseconds.
@@ -81,6 +83,15 @@ pub struct Measured {
     pub load_cores: Vec<usize>,
     /// Why not to believe it.
     pub doubts: Vec<Doubt>,
+}
+
+/// System calls of the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Syscalls {
+    /// For each request, connecting left out.
+    pub per_request: f64,
+    /// The tracer's name.
+    pub counted_by: String,
 }
 
 /// What a thread used.
@@ -154,6 +165,12 @@ impl Measured {
     pub fn latency_at(&self, quantile: f64) -> Option<f64> {
         let near = |(at, _): &&(f64, f64)| (at - quantile).abs() < 1e-9;
         self.latency_us.iter().find(near).map(|(_, us)| *us)
+    }
+
+    /// System calls of the server per request.
+    #[must_use]
+    pub fn syscalls_per_request(&self) -> Option<f64> {
+        self.syscalls.as_ref().map(|counted| counted.per_request)
     }
 
     /// Memory that the connections added, for each.

@@ -14,7 +14,8 @@ pub(crate) fn head() -> Head {
         seed: 1,
         machine: Machine::default(),
         subjects: vec![("a".into(), "text".into())],
-        left_out: Vec::new(),
+        how: vec![("duration".into(), "3s".into())],
+        ..Head::default()
     }
 }
 
@@ -110,6 +111,11 @@ fn foreign_and_old_files_are_refused() {
             whole.replace("\"text\"", "\"other\"") + "\n",
             "text of the subject a",
         ),
+        (whole.replace("3s", "1s") + "\n", "another duration"),
+        (
+            whole.replace("\"seed\":1", "\"seed\":2") + "\n",
+            "another seed",
+        ),
     ] {
         fs::write(&path, &text).unwrap();
         let error = Points::open(scratch.path(), head())
@@ -119,6 +125,34 @@ fn foreign_and_old_files_are_refused() {
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
     assert!(Points::read(&scratch.path().join("none")).is_err());
+}
+
+#[test]
+fn a_sweep_that_grows_tells_all_its_commands_and_subjects() {
+    // Goal: whoever reads the result finds every command, subject and gap of it, once, and every point; by a second
+    // start with more, the same again, and a cut line between.
+    let scratch = Scratch::new().unwrap();
+    let mut points = Points::open(scratch.path(), head()).unwrap();
+    let first = point("a", &[("loops", "1")], 0);
+    points.add(first.clone()).unwrap();
+    let path = scratch.path().join(FILE);
+    let cut = fs::read_to_string(&path).unwrap() + "{\"subject\":";
+    fs::write(&path, cut).unwrap();
+    let mut more = head();
+    more.command.push("--sweep".into());
+    more.subjects.push(("b".into(), "text of b".into()));
+    more.left_out.push("c: it is not here".into());
+    for _ in 0..2 {
+        Points::open(scratch.path(), more.clone()).unwrap();
+    }
+    let read = Points::read(scratch.path()).unwrap();
+    assert_eq!(read.all, [first]);
+    assert_eq!(read.head.command, head().command);
+    assert_eq!(read.head.later, [more.command]);
+    assert_eq!(
+        (read.head.subjects, read.head.left_out),
+        (more.subjects, more.left_out)
+    );
 }
 
 #[test]

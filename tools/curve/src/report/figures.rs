@@ -34,11 +34,9 @@ pub fn throughput(groups: &[Group<'_>]) -> Made {
         "The dashed line is what so many times the first point of the first curve would be."
             .to_owned(),
     ];
-    for (index, (name, line)) in lines(groups, LOOPS)
-        .into_iter()
-        .take(SERIES_MAX)
-        .enumerate()
-    {
+    let lines = lines(groups, LOOPS);
+    says.extend(not_drawn(lines.len()));
+    for (index, (name, line)) in lines.into_iter().take(SERIES_MAX).enumerate() {
         let (words, curve) = models(&name, &line, index, ends);
         says.extend(words);
         series.extend(curve);
@@ -80,6 +78,14 @@ fn models(
         points.extend(good.map(|one| (loops, one.rate)));
     }
     let (mut says, mut curve) = (Vec::new(), None);
+    if line
+        .iter()
+        .flat_map(|group| group.measured())
+        .any(Measured::shares_cores)
+    {
+        let reason = "the generator shares the server's cores, so these rates are of both together";
+        return (vec![format!("{name}: no fit: {reason}.")], None);
+    }
     for model in [Model::Amdahl, Model::Universal] {
         match fit(model, &points, SEED) {
             Ok(fit) => {
@@ -124,7 +130,9 @@ pub fn efficiency(groups: &[Group<'_>]) -> Made {
         ..Figure::default()
     };
     let mut drawn = Vec::new();
-    for (color, (name, line)) in lines(groups, LOOPS).into_iter().enumerate() {
+    let lines = lines(groups, LOOPS);
+    figure.says.extend(not_drawn(lines.len()));
+    for (color, (name, line)) in lines.into_iter().enumerate() {
         let points: Vec<_> = line.iter().flat_map(|group| group.points.clone()).collect();
         let steps = steps(&points, SEED);
         let mut marks = vec![Mark::new(1.0, 1.0)];
@@ -164,7 +172,7 @@ pub fn efficiency(groups: &[Group<'_>]) -> Made {
     figure.charts = vec![chart(
         "loops",
         Scale::Log,
-        "efficiency by cost",
+        "efficiency by cost (1 is ideal)",
         Scale::Linear,
         drawn,
     )];
@@ -191,41 +199,55 @@ fn step_row(name: &str, step: &Step) -> Vec<String> {
     row
 }
 
-/// Cost of a request against connections.
+/// Cost of a request against connections, or what else was swept.
 pub fn cost(groups: &[Group<'_>]) -> Made {
-    let server = series(groups, "connections", |one| one.server_us);
-    along(
-        &server,
-        "cost against connections",
-        "--sweep connections=64..16k",
-    )?;
-    let machine = series(groups, "connections", |one| one.machine_us);
-    let chart =
-        |label: &str, series| chart("connections", Scale::Log, label, Scale::Linear, series);
+    let server = |axis: &str| series(groups, axis, |one| one.server_us);
+    let what = "cost against connections, size or loops";
+    let advice = "--sweep connections=64..16k";
+    let is_swept = |axis: &&str| along(&server(axis), what, advice).is_ok();
+    let axis = COST_AXES
+        .into_iter()
+        .find(is_swept)
+        .unwrap_or("connections");
+    along(&server(axis), what, advice)?;
+    let machine = series(groups, axis, |one| one.machine_us);
+    let x = if axis == "size" { "size, bytes" } else { axis };
+    let chart = |label: &str, series| chart(x, Scale::Log, label, Scale::Linear, series);
     Ok(Figure {
         id: "cost",
-        title: "Processor time of a request against connections".to_owned(),
+        title: format!("Processor time of a request against {axis}"),
         says: vec![
             "Above: the server's own time, exact. Below: all time in which any core was busy, generator included, at the \
              resolution of the kernel's tick. On loopback the sender's system call does some of the receiver's work, so \
              read both."
                 .to_owned(),
-        ],
+            SYSCALLS.to_owned(),
+        ]
+        .into_iter()
+        .chain(not_drawn(lines(groups, axis).len()))
+        .collect(),
         charts: vec![
-            chart("server, us/request", server),
+            chart("server, us/request", server(axis)),
             chart("whole machine, us/request", machine),
         ],
-        table: table(
-            groups,
-            &[
-                ("server us/request", |one| one.server_us),
-                ("machine us/request", |one| one.machine_us),
-                ("generator us/request", |one| one.load_us),
-                ("bytes/connection", Measured::memory_per_connection),
-            ],
-        ),
+        table: table(groups, &COST),
     })
 }
+
+/// What a cost may be drawn against, the first that was swept.
+const COST_AXES: [&str; 4] = ["connections", "size", "pipeline", "loops"];
+
+/// What a request costs, and a connection.
+const COST: [Column; 5] = [
+    ("server us/request", |one| one.server_us),
+    ("machine us/request", |one| one.machine_us),
+    ("generator us/request", |one| one.load_us),
+    ("system calls/request", Measured::syscalls_per_request),
+    ("bytes/connection", Measured::memory_per_connection),
+];
+
+const SYSCALLS: &str = "System calls were counted in loads of their own, once a setup: by perf, or by strace, which slows \
+    a server until it is at saturation. Bytes are resident memory that the load added.";
 
 /// Subjects side by side, where all else is the same.
 pub fn peers(groups: &[Group<'_>]) -> Made {
@@ -272,8 +294,12 @@ pub fn peers(groups: &[Group<'_>]) -> Made {
         says: vec![
             "Lower is better. Bars of one colour had the same load; the stroke is the 95 % interval of the median."
                 .to_owned(),
-        ],
-        charts: vec![chart("", Scale::Names(names), "server, us/request", Scale::Linear, series)],
+            SYSCALLS.to_owned(),
+        ]
+        .into_iter()
+        .chain(not_drawn(columns.len()))
+        .collect(),
+        charts: vec![chart("subject", Scale::Names(names), "server, us/request", Scale::Linear, series)],
         table: table(
             groups,
             &[
@@ -282,6 +308,7 @@ pub fn peers(groups: &[Group<'_>]) -> Made {
                 ("requests/s", |one| Some(one.rate)),
                 ("p50 us", |one| one.latency_at(0.5)),
                 ("p99 us", |one| one.latency_at(0.99)),
+                ("system calls/request", Measured::syscalls_per_request),
                 ("bytes/connection", Measured::memory_per_connection),
             ],
         ),
@@ -363,6 +390,12 @@ pub fn along(series: &[Series], what: &str, advice: &str) -> Result<(), String> 
             "{what}: no two points differ in it; sweep it: {advice}"
         ))
     }
+}
+
+/// What to say where not all lines are drawn.
+pub fn not_drawn(lines: usize) -> Option<String> {
+    (lines > SERIES_MAX)
+        .then(|| format!("{SERIES_MAX} of {lines} lines are drawn; the table has all."))
 }
 
 /// The first and the last place of all series.

@@ -61,11 +61,15 @@ impl Figure {
             escaped(&self.title)
         );
         for chart in &self.charts {
+            // The labels stand there once more for who cannot see them, and for the test that looks for them.
+            let (x, y) = (escaped(&chart.x.label), escaped(&chart.y.label));
             let _ = writeln!(
                 html,
-                "<div class=\"picture\"><div class=\"wide\">{}</div><div class=\"narrow\">{}</div></div>",
+                "<div class=\"picture\" role=\"img\" aria-label=\"{title}: {y} by {x}; figures in the table below\" data-x=\"{x}\" \
+                 data-y=\"{y}\"><div class=\"wide\">{}</div><div class=\"narrow\">{}</div></div>",
                 chart.svg(WIDE),
-                chart.svg(NARROW)
+                chart.svg(NARROW),
+                title = escaped(&self.title),
             );
         }
         for text in &self.says {

@@ -1,6 +1,6 @@
 //! The figures about waiting, and about how loops share the work.
 
-use super::figures::{Column, Made, along, chart, table};
+use super::figures::{Column, Made, along, chart, not_drawn, table};
 use super::groups::{Group, SEED, SERIES_MAX, label, lines, varying};
 use super::html::{Figure, Table};
 use super::plot::{Look, Mark, Series};
@@ -55,18 +55,13 @@ pub(super) fn spectrum(groups: &[Group<'_>]) -> Made {
         "Latency counts from the planned moment of each request, so a server that stops is billed for the time."
     };
     let mut says = vec![says.to_owned()];
-    if groups.len() > SERIES_MAX {
-        says.push(format!(
-            "{SERIES_MAX} of {} lines are drawn; the table has all.",
-            groups.len()
-        ));
-    }
+    says.extend(not_drawn(groups.len()));
     Ok(Figure {
         id: "spectrum",
         title: "Latency spectrum".to_owned(),
         says,
         charts: vec![chart(
-            "percentile",
+            "percentile, %",
             Scale::Quantile,
             "latency, us",
             Scale::Log,
@@ -83,8 +78,16 @@ pub(super) fn hockey_stick(groups: &[Group<'_>]) -> Made {
         .filter(|group| group.number("rate").is_some())
         .collect();
     let (mut series, mut markers, mut says) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, line) in lines(groups, "rate") {
-        for (quantile, word) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")] {
+    let lines = lines(groups, "rate");
+    // Where three lines for each are too many to be told apart, the tail is what takes off.
+    let quantiles: &[(f64, &str)] = if lines.len() * 3 <= SERIES_MAX {
+        &[(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9")]
+    } else {
+        says.extend(not_drawn(lines.len()));
+        &[(0.99, "p99")]
+    };
+    for (name, line) in lines {
+        for &(quantile, word) in quantiles {
             let mark = |group: &&Group<'_>| -> Option<Mark> {
                 let value = group.value(|one| one.latency_at(quantile))?;
                 Some(value.at(group.number("rate")?))
@@ -106,7 +109,9 @@ pub(super) fn hockey_stick(groups: &[Group<'_>]) -> Made {
                      that of the lowest rate.",
                     short(rate)
                 ));
-                markers.push((rate, "knee".to_owned()));
+                if !markers.iter().any(|(known, _)| *known == rate) {
+                    markers.push((rate, "knee".to_owned()));
+                }
             }
             None => says.push(format!("{name}: no knee within these rates.")),
         }
@@ -199,7 +204,7 @@ pub(super) fn heat_map(groups: &[Group<'_>]) -> Made {
         charts.push(chart(
             "connections",
             Scale::Names(connections.clone()),
-            "size",
+            "size, bytes",
             Scale::Names(sizes.clone()),
             vec![Series {
                 name: format!("{name}: server us/request, {} at the darkest", short(most)),
@@ -288,7 +293,7 @@ fn bars_beside_theory(
                 .to_owned(),
         ],
         charts: vec![chart(
-            "",
+            "setup",
             Scale::Names(names),
             "busiest over mean",
             Scale::Linear,

@@ -93,42 +93,75 @@ impl Chart {
     pub fn svg(&self, width: u32) -> String {
         let mut text = String::new();
         let legend = Legend::new(self, width);
-        let height = (width * 5 / 9).clamp(240, 400) + legend.height;
+        let feet = self.feet(width);
+        let height = (width * 5 / 9).clamp(240, 400) + legend.height + feet.height - FEET;
         let drawn = {
             let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
-            self.draw(&area, &legend, (width, height))
+            self.draw(&area, &legend, &feet, (width, height))
         };
         debug_assert!(drawn.is_ok(), "memory takes every picture: {drawn:?}");
         text
     }
 
-    fn draw(&self, area: &Area<'_>, legend: &Legend, size: (u32, u32)) -> Drawn {
+    /// Names that have no room beside each other are turned, and the picture grows by their length.
+    fn feet(&self, width: u32) -> Feet {
+        let Scale::Names(names) = &self.x.scale else {
+            return Feet::default();
+        };
+        let lengths = names.iter().map(|name| name.chars().count() as u32);
+        let longest = lengths.max().unwrap_or(0) * LETTER;
+        let room = width.saturating_sub(self.y.label_width() + 18) / names.len().max(1) as u32;
+        if longest + LETTER <= room {
+            Feet::default()
+        } else {
+            Feet {
+                are_turned: true,
+                height: FEET + longest,
+            }
+        }
+    }
+
+    fn draw(&self, area: &Area<'_>, legend: &Legend, feet: &Feet, size: (u32, u32)) -> Drawn {
         let ((x0, x1), (y0, y1)) = (self.x.range(), self.y.range());
         let mut plane = ChartBuilder::on(area)
             .margin_top(legend.height + 10)
             .margin_right(18)
-            .x_label_area_size(46)
+            .x_label_area_size(feet.height)
             .y_label_area_size(self.y.label_width())
             .build_cartesian_2d(x0..x1, y0..y1)?;
-        self.axes(area, &plane, size)?;
+        self.axes(area, &plane, feet, size)?;
         for series in &self.series {
             self.series(&mut plane, series)?;
         }
-        for (x, word) in &self.markers {
+        for (row, (x, word)) in (0..).zip(&self.markers) {
             let x = self.x.place(*x);
             plane.draw_series([PathElement::new(
                 vec![(x, y0), (x, y1)],
                 INK.stroke_width(1),
             )])?;
             let (px, py) = plane.backend_coord(&(x, y1));
-            write(area, word, (px + 4, py + 2), HPos::Left, VPos::Top)?;
+            // Each word in a row of its own, on the side where there is room.
+            let (right, _) = plane.backend_coord(&(x1, y0));
+            let is_near_the_end = px + word.len() as i32 * LETTER as i32 > right;
+            let (at, side) = if is_near_the_end {
+                (px - 4, HPos::Right)
+            } else {
+                (px + 4, HPos::Left)
+            };
+            write(area, word, (at, py + 2 + row * 14), side, VPos::Top)?;
         }
         legend.draw(area)?;
         area.present()?;
         Ok(())
     }
 
-    fn axes(&self, area: &Area<'_>, plane: &Plane<'_>, (width, height): (u32, u32)) -> Drawn {
+    fn axes(
+        &self,
+        area: &Area<'_>,
+        plane: &Plane<'_>,
+        feet: &Feet,
+        (width, height): (u32, u32),
+    ) -> Drawn {
         let ((x0, x1), (y0, y1)) = (self.x.range(), self.y.range());
         let (left, bottom) = plane.backend_coord(&(x0, y0));
         let (right, top) = plane.backend_coord(&(x1, y1));
@@ -144,7 +177,12 @@ impl Chart {
             if !matches!(self.x.scale, Scale::Names(_)) {
                 area.draw(&PathElement::new(vec![(px, bottom), (px, top)], GRID))?;
             }
-            write(area, &word, (px, bottom + 8), HPos::Center, VPos::Top)?;
+            if feet.are_turned {
+                let turned = style(HPos::Right, VPos::Center).transform(FontTransform::Rotate270);
+                area.draw(&Text::new(word, (px, bottom + 8), turned))?;
+            } else {
+                write(area, &word, (px, bottom + 8), HPos::Center, VPos::Top)?;
+            }
         }
         area.draw(&PathElement::new(
             vec![(left, top), (left, bottom), (right, bottom)],
@@ -219,9 +257,25 @@ impl Chart {
     }
 }
 
+/// The words under a picture.
+struct Feet {
+    are_turned: bool,
+    height: u32,
+}
+
+impl Default for Feet {
+    fn default() -> Self {
+        Self {
+            are_turned: false,
+            height: FEET,
+        }
+    }
+}
+
 /// Names beside their colours, above the picture, in as many rows as they need.
 struct Legend {
-    places: Vec<(i32, i32, usize, String)>,
+    /// Corner, colour (nothing for the rest of a name that takes more than one row), and words.
+    places: Vec<(i32, i32, Option<usize>, String)>,
     height: u32,
 }
 
@@ -229,13 +283,17 @@ impl Legend {
     fn new(chart: &Chart, width: u32) -> Self {
         let (mut x, mut y) = (8, 8);
         let mut places = Vec::new();
+        let letters = (width.saturating_sub(40) / LETTER) as usize;
         for series in chart.series.iter().filter(|series| !series.name.is_empty()) {
-            let length = 24 + series.name.chars().count() as i32 * 7;
-            if x > 8 && x + length > width as i32 {
-                (x, y) = (8, y + 18);
+            let mut color = Some(series.color);
+            for line in wrapped(&series.name, letters) {
+                let length = 24 + line.chars().count() as i32 * LETTER as i32;
+                if x > 8 && (color.is_none() || x + length > width as i32) {
+                    (x, y) = (8, y + 18);
+                }
+                places.push((x, y, color.take(), line));
+                x += length + 8;
             }
-            places.push((x, y, series.color, series.name.clone()));
-            x += length + 8;
         }
         let height = if places.is_empty() { 0 } else { y as u32 + 14 };
         Self { places, height }
@@ -243,17 +301,34 @@ impl Legend {
 
     fn draw(&self, area: &Area<'_>) -> Drawn {
         for (x, y, color, name) in &self.places {
-            let color = COLORS[color % COLORS.len()];
-            let square = [(*x, *y), (x + 10, y + 10)];
-            area.draw(&Rectangle::new(square, color.filled()))?;
+            if let Some(color) = color {
+                let color = COLORS[color % COLORS.len()];
+                let square = [(*x, *y), (x + 10, y + 10)];
+                area.draw(&Rectangle::new(square, color.filled()))?;
+            }
             write(area, name, (x + 16, y + 5), HPos::Left, VPos::Center)?;
         }
         Ok(())
     }
 }
 
+/// Breaks a text at blanks into lines of so many letters; a longer word has a line of its own.
+fn wrapped(text: &str, letters: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= letters => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn style(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    ("sans-serif", 12)
+    ("sans-serif", FONT)
         .into_font()
         .color(&INK)
         .pos(Pos::new(horizontal, vertical))
@@ -263,6 +338,15 @@ fn write(area: &Area<'_>, text: &str, at: (i32, i32), horizontal: HPos, vertical
     area.draw(&Text::new(text.to_owned(), at, style(horizontal, vertical)))?;
     Ok(())
 }
+
+/// The crate divides it by 1.24 for an SVG, so these are letters of 12 pixels.
+const FONT: u32 = 15;
+
+/// Pixels that a letter takes, with some to spare: fonts differ, and a picture is drawn before one is chosen.
+const LETTER: u32 = 7;
+
+/// Pixels under a picture for its ticks and the name of its axis.
+const FEET: u32 = 46;
 
 /// Words and axes; `report/style.css` knows it by its figure, as all of these.
 const INK: RGBColor = RGBColor(0x1c, 0x1c, 0x22);

@@ -95,13 +95,7 @@ impl Axis {
                 .map(|(value, word)| (self.place(value), word.to_owned()))
                 .filter(|(place, _)| *place <= high)
                 .collect(),
-            Scale::Names(names) => {
-                // Names must not run into each other: fewer letters where there are many.
-                let letters = (room.clamp(2, 16) * 6 / names.len().max(1)).max(3);
-                let word = |name: &String| name.chars().take(letters).collect();
-                let words = names.iter().map(word);
-                (0..).map(f64::from).zip(words).collect()
-            }
+            Scale::Names(names) => (0..).map(f64::from).zip(names.iter().cloned()).collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tests of whole reports.
 
 use super::*;
+use crate::points::Syscalls;
 use crate::points::tests::{head, point};
 use polyloop_measure::host::Scratch;
 
@@ -77,6 +78,7 @@ fn shared_cores_are_the_first_thing_said() {
     let place = |id| ids(&figures).iter().position(|known| *known == id);
     assert!(page.contains("Generator and server share cores."));
     assert!(place("throughput") > place("cost"));
+    assert!(page.contains("no fit: the generator shares") && !page.contains("lambda"));
 }
 
 #[test]
@@ -106,6 +108,25 @@ fn a_sweep_that_failed_is_reported_too() {
     let (page, figures) = render(&head(), &[]);
     assert_eq!(ids(&figures), ["simulated"]);
     assert!(page.contains("Left out"));
+}
+
+#[test]
+fn a_failure_that_was_mended_is_no_failure_of_the_report() {
+    // Goal: a point that a later start measured is not among the failed, one that nobody measured is; and the commands
+    // of both starts stand there as they can be typed. By a failure of each kind.
+    let mut mended = point("ours", &[], 0);
+    mended.outcome = Outcome::Failed("out of luck".into());
+    let mut failed = point("ours", &[], 1);
+    failed.outcome = Outcome::Failed("out of order".into());
+    let mut head = head();
+    head.later = vec![
+        ["polyloop-curve", "--load-flags", "--pipeline 4"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    let (page, _) = render(&head, &[mended, failed, point("ours", &[], 0)]);
+    assert!(!page.contains("out of luck") && page.contains("out of order"));
+    assert!(page.contains("polyloop-curve --load-flags '--pipeline 4'"));
 }
 
 #[test]
@@ -159,6 +180,82 @@ fn ways_to_spread_are_held_against_one_queue() {
         "{words}"
     );
     assert_eq!(words.matches("least").count(), 1, "{words}");
+}
+
+#[test]
+fn every_way_to_spread_has_its_tail_drawn() {
+    // Goal: with more lines than can be told apart each keeps its p99, and knees at one rate are one word; and where
+    // lines are left out it is said. By five and by nine ways that take off at the same rate.
+    let sweep = |modes: u32| -> Vec<Point> {
+        let mut points = Vec::new();
+        for mode in 0..modes {
+            for (rate, p99) in [("1000", 100.0), ("2000", 120.0), ("4000", 9_000.0)] {
+                let settings = [("rate", rate), ("mode", &*format!("m{mode}"))];
+                let mut point = point("ours", &settings, 0);
+                if let Outcome::Measured(measured) = &mut point.outcome {
+                    measured.latency_us = vec![(0.5, 50.0), (0.99, p99), (0.999, 2.0 * p99)];
+                }
+                points.push(point);
+            }
+        }
+        points
+    };
+    let (page, figures) = render(&head(), &sweep(5));
+    let chart = &figures
+        .iter()
+        .find(|figure| figure.id == "hockey-stick")
+        .unwrap()
+        .charts[0];
+    let names: Vec<&str> = chart
+        .series
+        .iter()
+        .map(|series| series.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [0, 1, 2, 3, 4].map(|mode| format!("ours mode=m{mode} p99"))
+    );
+    assert_eq!(chart.markers, [(2000.0, "knee".to_owned())]);
+    // The spectrum has a line for each of fifteen points.
+    assert!(page.contains("8 of 15 lines") && !page.contains("of 5 lines"));
+    assert!(
+        render(&head(), &sweep(9))
+            .0
+            .contains("8 of 9 lines are drawn")
+    );
+}
+
+#[test]
+fn cost_is_drawn_against_what_was_swept() {
+    // Goal: a sweep of sizes alone, or of loops, has its cost drawn too, and system calls and memory in the table; by one
+    // of each.
+    for (axis, values, label) in [
+        ("size", ["64", "1KiB"], "size, bytes"),
+        ("loops", ["1", "2"], "loops"),
+    ] {
+        let mut points = values.map(|value| point("ours", &[(axis, value)], 0));
+        if let Outcome::Measured(measured) = &mut points[0].outcome {
+            measured.syscalls = Some(Syscalls {
+                per_request: 2.02,
+                counted_by: "perf".into(),
+            });
+        }
+        let (_, figures) = render(&head(), &points);
+        let cost = figures.iter().find(|figure| figure.id == "cost").unwrap();
+        assert_eq!(cost.charts[0].x.label, label);
+        let cell = |row: usize, column: &str| {
+            let at = cost
+                .table
+                .head
+                .iter()
+                .position(|name| name == column)
+                .unwrap();
+            cost.table.rows[row][at].as_str()
+        };
+        assert_eq!(cell(0, "system calls/request"), "2.02");
+        assert_eq!(cell(1, "system calls/request"), "-");
+        assert_eq!(cell(1, "bytes/connection"), "1000");
+    }
 }
 
 #[test]

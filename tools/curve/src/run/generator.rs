@@ -24,6 +24,8 @@ use crate::points::{Doubt, Measured, ThreadTime};
 pub struct Generator<'a> {
     /// Its binary.
     pub program: &'a Path,
+    /// A program that starts it, with its words; nothing for none.
+    pub under: Vec<String>,
     /// Everything it is told.
     pub words: Vec<String>,
     /// Its cores.
@@ -49,7 +51,14 @@ impl Generator<'_> {
         let billed = server.pids()?;
         let pids: Vec<String> = billed.iter().map(u32::to_string).collect();
         let memory_before = server.memory_bytes();
-        let mut command = Command::new(self.program);
+        let mut command = match self.under.split_first() {
+            None => Command::new(self.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(self.program);
+                command
+            }
+        };
         command
             .args(&self.words)
             .arg("--server-pid")

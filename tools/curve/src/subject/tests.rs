@@ -138,6 +138,24 @@ fn what_comes_with_the_program_can_be_read() {
 }
 
 #[test]
+fn nothing_in_the_directory_is_forgotten() {
+    // Goal: each file of `subjects/` comes with the program, and each kind of server that the curves promise is among
+    // them; by the directory, and by name.
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("subjects");
+    let mut files: Vec<String> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, BUILT_IN.map(|(file, _)| file));
+    let proxies = ["haproxy", "nginx-stream", "polyloop-proxy", "tokio-proxy"];
+    for name in Subject::built_in_names() {
+        let is_proxy = Subject::built_in(name).unwrap().is_proxy();
+        assert_eq!(is_proxy, proxies.contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_named() {
     // Goal: a subject can be skipped with a reason; by asking with an answer of our own.
     let mut subject = plain("x");

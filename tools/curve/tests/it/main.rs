@@ -2,20 +2,27 @@
 //!
 //! The generator's script copies a result that a test wrote, so that what comes out is known and nothing waits for a
 //! machine: these tests are about sweeps, files and exit codes. Figures are tested beside the code that makes them.
+//!
+//! `browser` looks at reports in Chromium.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests stand outside of test functions"
 )]
+
+mod browser;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::UNIX_EPOCH;
 
+use polyloop_curve::points::Points;
+use polyloop_curve::run::syscalls::Tracer;
 use polyloop_load::result::{
     CountsRow, Machine, Mode, Quantiles, Rates, RunResult, StageKind, StageResult, rfc3339,
 };
-use polyloop_measure::host::Scratch;
+use polyloop_measure::host::{Scratch, send_signal};
+use rustix::process::Signal;
 
 /// A place with a generator that answers 1,000 requests a second, and a server that says it listens.
 struct Place {
@@ -73,7 +80,7 @@ impl Place {
             "--rounds 2"
         };
         self.curve(&format!(
-            "run --load ./load --congestion host --duration 10ms --out out {rounds} {line}"
+            "run --load ./load --congestion host --duration 10ms --syscalls off --out out {rounds} {line}"
         ))
     }
 }
@@ -234,6 +241,127 @@ fn wrong_usage_is_told_before_anything_starts() {
 }
 
 #[test]
+fn points_that_were_measured_otherwise_are_not_mixed() {
+    // Goal: a start with another duration is refused with the reason and measures nothing; by two starts.
+    let place = Place::new();
+    assert!(place.sweep("-s good.toml").status.success());
+    let line =
+        "run --load ./load --congestion host --duration 20ms --syscalls off --out out --rounds 3";
+    let output = place.curve(&format!("{line} -s good.toml"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("another duration"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(lines(&place.path("out/points.jsonl")), 1 + 2);
+}
+
+#[test]
+fn fewer_cores_than_loops_is_said_and_doubted() {
+    // Goal: the sweep says it before it starts, and no such point is taken for good; by more loops than machines have.
+    let place = Place::new();
+    let output = place.sweep("-s good.toml --rounds 1 --sweep loops=1,60000");
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("FEWER CORES THAN LOOPS") && said.contains("loops-outnumber-cores"),
+        "{said}"
+    );
+    let points = Points::read(&place.path("out")).unwrap();
+    for point in &points.all {
+        let is_doubted = point.measured().unwrap().is_doubtful();
+        assert_eq!(is_doubted, point.settings["loops"] == "60000");
+    }
+}
+
+#[test]
+fn an_interrupted_sweep_loses_the_point_it_was_at() {
+    // Goal: an interrupt ends the program with code 130, and the same command measures the rest. Method: a generator that
+    // is quick once, and then tells the test by a pipe that it runs and does not end.
+    let place = Place::new();
+    assert!(
+        Command::new("mkfifo")
+            .arg(place.path("pipe"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    place.script(
+        "load",
+        "#!/bin/sh\nfor last; do :; done\nif mkdir once 2>/dev/null; then cp result.json \"$last\"; exit; fi\n\
+         echo here > pipe; exec sleep 600\n",
+    );
+    let line = "run --load ./load --congestion host --duration 10ms --syscalls off --out out --rounds 2 -s good.toml";
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_polyloop-curve"))
+        .args(line.split_whitespace())
+        .current_dir(place.scratch.path())
+        .spawn()
+        .unwrap();
+    // The bound only ends a hang.
+    let told = Command::new("timeout")
+        .args(["60", "cat", "pipe"])
+        .current_dir(place.scratch.path())
+        .output()
+        .unwrap();
+    assert_eq!(said(&told), "here\n");
+    send_signal(sweep.id(), Signal::INT).unwrap();
+    assert_eq!(sweep.wait().unwrap().code(), Some(130));
+    assert_eq!(lines(&place.path("out/points.jsonl")), 1 + 1);
+    place.script(
+        "load",
+        "#!/bin/sh\nfor last; do :; done\ncp result.json \"$last\"\n",
+    );
+    let output = place.curve(line);
+    assert!(
+        said(&output).contains("1 measured, 1 were there, 0 failed"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn system_calls_are_those_of_requests_alone() {
+    // Goal: calls per request without those of the beginning, in the first round alone. Method: a shell that reads a line
+    // byte by byte and answers with one write, and a generator with as many requests as its duration says, and fifty
+    // before them that it does not tell.
+    if Tracer::find().is_none() {
+        eprintln!("skipped: neither perf nor strace may count here");
+        return;
+    }
+    let place = Place::new();
+    place.subject(
+        "counted",
+        "mkfifo {dir}/to {dir}/from; exec 0<>{dir}/to 4<>{dir}/from; echo listening on x; exec 1>&4\n\
+         while read x; do echo ok; done",
+    );
+    place.script(
+        "load",
+        "#!/bin/sh\nfor last; do :; done\ndir=$(dirname \"$last\")\n\
+         case \"$*\" in *\" 200ms \"*) n=100;; *) n=300;; esac\n\
+         exec 5>\"$dir/to\" 6<\"$dir/from\"; i=-50\n\
+         while [ $i -lt $n ]; do echo ab >&5; read y <&6; i=$((i+1)); done\n\
+         sed \"s/\\\"completed\\\": 1000,/\\\"completed\\\": $n,/\" result.json > \"$last\"\n",
+    );
+    let flags = "--load ./load --congestion host --duration 10ms --rounds 2 --out out";
+    let output = place.curve(&format!("run -s counted.toml {flags}"));
+    assert!(output.status.success(), "{}", said(&output));
+    let points = Points::read(&place.path("out")).unwrap();
+    let counted: Vec<Option<f64>> = points
+        .all
+        .iter()
+        .map(|point| point.measured().unwrap().syscalls_per_request())
+        .collect();
+    let first = counted[0].unwrap_or_else(|| panic!("{points:?}"));
+    // Three reads and a write of the usual shell; another may need a few more, and as many each time.
+    assert!(
+        (2.0..=12.0).contains(&first) && first.fract() == 0.0,
+        "{first}"
+    );
+    assert_eq!(counted[1], None);
+}
+
+#[test]
 fn two_results_are_compared() {
     // Goal: the same twice is noise, code 0 also under a limit; a result that is not there is told. By one sweep.
     let place = Place::new();
@@ -246,4 +374,54 @@ fn two_results_are_compared() {
     );
     assert_eq!(place.curve("compare out none").status.code(), Some(1));
     assert!(place.curve("report out").status.success());
+}
+
+#[test]
+fn a_gate_writes_its_baseline_and_judges_by_it() {
+    // Goal: exit codes and words of the gate, from a result on disk to the file: no baseline, one written, a pass, a
+    // loss, undecided, and a foreign result. Method: a result written here and baselines that differ.
+    let place = Place::new();
+    let mut points = Points::open(&place.path("out"), browser::head()).unwrap();
+    for round in 0..6 {
+        for subject in ["polyloop-echo", "bare-mio"] {
+            for connections in ["64", "1000"] {
+                let settings = [
+                    ("loops", "1".to_owned()),
+                    ("connections", connections.to_owned()),
+                ];
+                let figures = browser::measured(5.0, 100_000.0);
+                points
+                    .add(browser::point(subject, &settings, round, figures))
+                    .unwrap();
+            }
+        }
+    }
+    let gate = |flags: &str, code: i32, what: &str| {
+        let output = place.curve(&format!("gate out --baseline baseline.toml {flags}"));
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{flags}: {said}");
+        assert!(said.contains(what), "{flags}: {said}");
+    };
+    gate("", 1, "--update writes one");
+    gate("--update", 0, "baseline: baseline.toml");
+    gate("", 0, "bench-gate: pass");
+    let written = fs::read_to_string(place.path("baseline.toml")).unwrap();
+    let ratio = "ratio = 1.0000\nlow = 1.0000\nhigh = 1.0000";
+    assert!(written.contains(ratio), "{written}");
+    let put = |text: &str| {
+        fs::write(
+            place.path("baseline.toml"),
+            written.replacen(ratio, text, 1),
+        )
+        .unwrap()
+    };
+    put("ratio = 0.9\nlow = 0.8\nhigh = 0.9");
+    gate("", 4, "bench-gate: FAIL");
+    gate("--limit 20 --strict", 3, "bench-gate: undecided");
+    gate("--limit 20", 0, "undecided");
+    put("ratio = ");
+    gate("", 1, "baseline.toml");
+    fs::write(place.path("out/points.jsonl"), "something else\n").unwrap();
+    gate("--update", 1, "no result of polyloop-curve");
+    gate("--limit x", 2, "percent");
 }
