@@ -63,7 +63,7 @@ pub struct RunArgs {
     /// users come]
     #[arg(long, value_name = "KIND", help_heading = "Pace")]
     pub arrivals: Option<ArrivalKind>,
-    /// Search for the highest rate at which this holds, as in 'p99<2ms' or 'p99.9<10ms,errors<0.1%'
+    /// Search for the highest rate at which this holds, as in 'p99<2ms' or 'p99.9<10ms,errors<0.1%'; --rate is where it begins
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Pace")]
     pub find_max: Option<Objective>,
     /// The search goes no further than this rate [default: until the generator cannot]

@@ -46,6 +46,9 @@ pub struct CompareArgs {
     /// What the resampling of the intervals is drawn from; the same seed gives the same intervals
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// Why results are not compared.
@@ -213,15 +216,21 @@ pub(crate) fn compare(
     let mut cautions = caution::all(a, b, sampling);
     let mut stages = Vec::new();
     for name in caution::common_stages(a, b)? {
-        let values = |side, metric| Values::of(side, &name, metric, sampling);
-        let rows = Metric::ALL
-            .into_iter()
-            .filter_map(|metric| row(metric, &values(a, metric)?, &values(b, metric)?, seed))
-            .collect::<Vec<_>>();
-        cautions.extend(
-            rows.iter()
-                .filter_map(|row| caution::single_events(&name, row)),
-        );
+        let mut rows = Vec::new();
+        for metric in Metric::ALL {
+            let values = |side| Values::of(side, &name, metric, sampling);
+            let (Some(of_a), Some(of_b)) = (values(a), values(b)) else {
+                continue;
+            };
+            if sampling == Sampling::Files {
+                let sides = [(a, &of_a), (b, &of_b)];
+                let unlike = sides.map(|(side, of)| caution::first_run(&name, metric, side, of));
+                cautions.extend(unlike.into_iter().flatten());
+            }
+            let row = row(metric, &of_a, &of_b, seed);
+            cautions.extend(caution::single_events(&name, &row));
+            rows.push(row);
+        }
         stages.push(StageReport { name, rows });
     }
     Ok(Report {
@@ -231,18 +240,18 @@ pub(crate) fn compare(
     })
 }
 
-fn row(metric: Metric, a: &Values, b: &Values, seed: u64) -> Option<Row> {
+fn row(metric: Metric, a: &Values, b: &Values, seed: u64) -> Row {
     let enough = a.samples.len() >= SAMPLES_MIN && b.samples.len() >= SAMPLES_MIN;
     let compared = enough
         .then(|| significance::compare(&a.samples, &b.samples, seed))
         .flatten();
-    Some(Row {
+    Row {
         metric,
         a: a.whole,
         b: b.whole,
         samples: (a.samples.len(), b.samples.len()),
         compared,
-    })
+    }
 }
 
 impl Report {

@@ -153,7 +153,7 @@ impl Director {
     /// Connections are made. Those of churn are made by request, later.
     fn ramp(&mut self) -> Result<()> {
         let wanted = if self.plan.churn.is_some() {
-            0
+            self.plan.probe_connections
         } else {
             self.plan.connections + self.plan.probe_connections
         };
@@ -162,7 +162,7 @@ impl Director {
         self.output.stage_begins(&head, None);
         self.collector.begin(0, begins_ns, u64::MAX);
         self.collector.start_meters();
-        let dialled_ns = self.plan.dial_at_ns(self.plan.connections);
+        let dialled_ns = self.plan.dial_at_ns(wanted);
         let mut open = 0;
         let mut changed_ns = monotonic_ns();
         let mut window_ns = monotonic_ns() + self.interval_ns();
@@ -253,7 +253,9 @@ impl Director {
             // The loops hand over at that time; what they hand over comes a little later.
             self.receive_until(until_ns + HAND_OVER_SLACK_NS);
             if self.is_interrupted() {
-                order.ends_ns = order.ends_ns.min(monotonic_ns());
+                // Until the loops look at their orders again they go on sending, and that counts.
+                let looked_ns = monotonic_ns().next_multiple_of(self.plan.interval_ns);
+                order.ends_ns = order.ends_ns.min(looked_ns);
                 break;
             }
             if !is_last {

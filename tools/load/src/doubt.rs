@@ -21,8 +21,8 @@ use crate::result::{Severity, Warning};
 pub enum Doubt {
     /// A loop of the generator had hardly a moment left.
     GeneratorSaturated {
-        /// The share of its time in which the busiest loop used the processor.
-        cpu_share: f64,
+        /// The share of its time in which the busiest loop was at work.
+        busy_share: f64,
     },
     /// Less was sent than planned.
     ScheduleSlipped {

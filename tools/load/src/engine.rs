@@ -15,6 +15,7 @@ pub mod orders;
 pub mod plan;
 pub(crate) mod shared;
 pub(crate) mod talk;
+mod wakes;
 
 pub use orders::{Order, Orders, Pace, Phase};
 pub use plan::{Churn, Plan, Workload};
@@ -195,7 +196,7 @@ impl Handler for Resident {
 
     fn on_message(&mut self, cx: &mut Ctx<'_, Self>, note: Note) -> Verdict {
         match (self, note) {
-            (Self::Clerk(clerk), Note::HandOver) => clerk.hand_over(),
+            (Self::Clerk(clerk), Note::HandOver) => clerk.hand_over(cx),
             (Self::Clerk(_), _) => {}
             (Self::Client(client), note) => client.on_note(cx, note),
         }

@@ -33,7 +33,11 @@ pub(crate) fn hunt(director: &mut Director, find: &FindMax) -> Result<()> {
         if director.is_interrupted() {
             break;
         }
-        let (name, kind) = named(trial.kind, trials.len());
+        let (mut name, kind) = named(trial.kind, trials.len());
+        if director.run.stages.iter().any(|stage| stage.name == name) {
+            // It was disturbed the first time.
+            name += "-again";
+        }
         let pace = if trial.rate_per_s > 0.0 {
             Pace::Open {
                 rate_per_s: trial.rate_per_s,
@@ -92,8 +96,9 @@ fn outcome_of(staged: &Staged, objective: &Objective) -> Outcome {
     let ns = |us: Option<f64>| us.map(|us| (us * 1e3) as u64);
     Outcome {
         offered: counts.offered,
-        sent: counts.sent,
-        completed: counts.completed,
+        // What went out in the grace was not sent at the rate that is tried.
+        sent: counts.sent_in_time(),
+        completed: counts.completed_in_time(),
         verdict: objective.is_met(&Measured {
             latency: &staged.total.latency,
             // They are in the histogram with the age they had, which is less than what their latency would have been.

@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use polyloop::Remote;
 use polyloop_core::cores::CoreList;
 
 use crate::doubt::{Doubt, judge as of};
 use crate::engine::Plan;
-use crate::result::{Mode, RunResult, Severity, StageKind, StageResult, Warning};
+use crate::result::{Mode, RunResult, Severity, StageKind, StageResult, Warning, WindowRow};
 
 /// Adds its doubts to a run.
 pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_interrupted: bool) {
@@ -29,12 +30,15 @@ pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_in
                 &reasons,
             ));
         }
-        judge_stage(run.mode, stage, plan, &mut doubts);
+        judge_stage(run.mode, stage, &mut doubts);
     }
     let congestion = plan
         .congestion
         .as_deref()
         .or_else(|| run.machine.congestion_control());
+    // A unix socket has none.
+    let has_tcp = plan.to.iter().any(|to| matches!(to, Remote::Tcp(_)));
+    let congestion = congestion.filter(|_| has_tcp);
     doubts.extend(congestion.and_then(of::paced_congestion));
     let generator = run.machine.affinity.clone();
     let server: Vec<usize> = server_pids.iter().flat_map(|&pid| cores_of(pid)).collect();
@@ -51,20 +55,20 @@ pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_in
     }
 }
 
-fn judge_stage(mode: Mode, stage: &StageResult, plan: &Plan, doubts: &mut Vec<Doubt>) {
+fn judge_stage(mode: Mode, stage: &StageResult, doubts: &mut Vec<Doubt>) {
     let counts = &stage.counts;
-    let loop_seconds = stage.seconds * plan.loops as f64;
     let ns = |us: Option<f64>| us.map(|us| (us * 1e3) as u64);
     doubts.extend(of::steal(stage.machine_steal_share));
     doubts.extend(of::faults(counts.faults.values().sum(), counts.sent));
-    if counts.sent == 0 {
+    // Planned and never sent is the worst of slips, and no reason to be silent.
+    if counts.sent == 0 && counts.offered == 0 {
         return;
     }
     doubts.extend(of::unanswered(counts.unanswered));
     doubts.extend(of::too_few_samples(&[0.99, 0.999], stage.latency.samples));
     if mode == Mode::Open {
-        doubts.extend(of::generator_saturated(stage.load_cpu_s / loop_seconds));
-        doubts.extend(of::schedule_slipped(counts.sent, counts.offered));
+        doubts.extend(stage.busiest_loop_share.and_then(of::generator_saturated));
+        doubts.extend(of::schedule_slipped(counts.sent_in_time(), counts.offered));
         doubts.extend(of::late_sends(
             ns(stage.own_lag.p99_us),
             ns(stage.latency.p99_us),
@@ -73,7 +77,7 @@ fn judge_stage(mode: Mode, stage: &StageResult, plan: &Plan, doubts: &mut Vec<Do
     let windows: Vec<u64> = stage
         .windows
         .iter()
-        .map(|window| window.completed)
+        .map(WindowRow::completed_in_time)
         .collect();
     doubts.extend(of::unstable_windows(&windows));
 }
@@ -94,4 +98,38 @@ fn cores_of(pid: u32) -> Vec<usize> {
     list.and_then(|list| list.trim().parse::<CoreList>().ok())
         .map(|list| list.as_slice().to_vec())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::tests::small_stage;
+
+    #[test]
+    fn a_stage_that_sent_nothing_is_doubted_all_the_same() {
+        // Goal: the worst slip is no exception. Method: the small stage, planned and never sent; and one without a plan.
+        let mut stage = small_stage();
+        stage.counts.sent = 0;
+        let codes = |stage: &StageResult| {
+            let mut doubts = Vec::new();
+            judge_stage(Mode::Open, stage, &mut doubts);
+            doubts.iter().map(Doubt::code).collect::<Vec<_>>()
+        };
+        assert!(codes(&stage).contains(&"schedule-slipped"));
+        stage.counts.offered = 0;
+        assert!(!codes(&stage).contains(&"schedule-slipped"));
+    }
+
+    #[test]
+    fn a_backlog_sent_in_the_grace_is_a_slip() {
+        // Goal: a rate beyond reach does not pass for reached since the grace is long. Method: a tenth of it sent late.
+        let mut stage = small_stage();
+        let mut doubts = Vec::new();
+        judge_stage(Mode::Open, &stage, &mut doubts);
+        let slip = |doubts: &[Doubt]| doubts.iter().any(|it| it.code() == "schedule-slipped");
+        assert!(!slip(&doubts), "{doubts:?}");
+        stage.counts.sent_late = stage.counts.sent / 10;
+        judge_stage(Mode::Open, &stage, &mut doubts);
+        assert!(slip(&doubts), "{doubts:?}");
+    }
 }

@@ -1,11 +1,11 @@
 //! `polyloop-load`: see the library's documentation.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use polyloop_load::args::{Cli, Command};
 use polyloop_load::director::{Director, Ending};
-use polyloop_load::output::Format;
 use polyloop_load::settings::Settings;
 
 fn main() -> ExitCode {
@@ -13,8 +13,15 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Compare(args)) => match args.run() {
             Ok(report) => {
-                print!("{}", report.shown(Format::Text));
-                ExitCode::SUCCESS
+                let text = report.shown(args.format);
+                match std::io::stdout().write_all(text.as_bytes()) {
+                    // Whoever reads has seen enough, as `head` does.
+                    Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                        eprintln!("polyloop-load: the comparison could not be printed: {error}");
+                        ExitCode::from(FAILED)
+                    }
+                    _ => ExitCode::SUCCESS,
+                }
             }
             Err(error) => {
                 eprintln!("polyloop-load: {error}");

@@ -196,6 +196,14 @@ impl Crowd {
             notes.push("sources", sources, is_typed);
         }
         if let Some(sources) = &sources {
+            let mut targets = to.iter().zip(&args.target);
+            if let Some((_, stranger)) = targets.find(|(to, _)| !shares_family(sources, to)) {
+                let family = if sources.is_ipv4() { "IPv4" } else { "IPv6" };
+                return refused(format!(
+                    "--sources {sources}: these are addresses of {family}, from which {stranger} cannot be reached; give \
+                     sources of the target's family, or leave the flag out"
+                ));
+            }
             sources
                 .enough_for(connections, to.len() as u64)
                 .map_err(|shortage| SettingsError(format!("--sources: {shortage}")))?;
@@ -214,10 +222,13 @@ impl Crowd {
 fn find_max(args: &RunArgs, notes: &mut Notes) -> Option<FindMax> {
     let objective = args.find_max.clone()?;
     notes.typed("find-max", &objective);
+    // What is planned first; the search finds its way up or down from there.
+    let start_rate = args.rate.unwrap_or(RATE_DEFAULT);
+    notes.push("rate", &format!("{start_rate}/s"), args.rate.is_some());
     notes.maybe("max-rate", args.max_rate.map(|rate| format!("{rate}/s")));
     Some(FindMax {
         objective,
-        start_rate: RATE_DEFAULT,
+        start_rate,
         max_rate: args.max_rate,
     })
 }
@@ -361,7 +372,10 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
     }
     if let Some(path) = &args.http {
         notes.typed("http", path);
-        let host = args.target.first().map_or("localhost", String::as_str);
+        let target = args.target.first();
+        // A path is no name of a host, and servers refuse it.
+        let host = target.filter(|target| !target.starts_with("unix:"));
+        let host = host.map_or("localhost", String::as_str);
         return Script::http_get(host, path)
             .map(Workload::Script)
             .map_err(|fault| SettingsError(format!("--http {path}: {fault}")));
@@ -374,9 +388,24 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
     Ok(Workload::Echo { sizes })
 }
 
-/// A text as it stands between the quotes of a script.
+/// A text as it stands between the quotes of a script: quotes and ends of lines that a shell has let through are escaped, those
+/// that are already stay so.
 fn quoted(text: &str) -> String {
-    text.replace('"', "\\\"")
+    let mut quoted = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\\' => {
+                quoted.push('\\');
+                quoted.extend(letters.next());
+            }
+            other => quoted.push(other),
+        }
+    }
+    quoted
 }
 
 fn workload_bytes_max(workload: &Workload) -> usize {
@@ -483,6 +512,14 @@ fn server_settings(
     }
 }
 
+/// Whether a target can be reached from the sources at all; that of a unix socket is not asked for one.
+fn shares_family(sources: &Sources, remote: &Remote) -> bool {
+    match remote {
+        Remote::Tcp(addr) => addr.is_ipv4() == sources.is_ipv4(),
+        Remote::Unix(_) => true,
+    }
+}
+
 /// Sources of its own for a load on this host that one address has no quick ports for. Half of the local ports are looked
 /// through for each connection before the other half is, by turns: with the first half in use a connect takes milliseconds.
 fn sources_on_loopback(to: &[Remote], connections: u64) -> Option<Sources> {
@@ -565,3 +602,6 @@ const INBOX_PER_TURN: usize = 1024;
 
 const STREAM_CHUNK_BYTES: usize = 64 * 1024;
 const NS_PER_MS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests;

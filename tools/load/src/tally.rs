@@ -34,6 +34,11 @@ pub struct Counts {
     pub unsent: u64,
     /// Sent, and not answered before the deadline or the end.
     pub unanswered: u64,
+    /// Of those sent, the ones that went out in the grace: they were due, and their connections waited for answers until the stage
+    /// was over. What was reached within the stage is without them.
+    pub sent_late: u64,
+    /// Of those answered, the ones that were sent late.
+    pub completed_late: u64,
     /// Requests of the probe that were answered; they are in none of the other counts.
     pub probed: u64,
     /// Bytes written.
@@ -58,6 +63,8 @@ impl Counts {
         self.completed += other.completed;
         self.unsent += other.unsent;
         self.unanswered += other.unanswered;
+        self.sent_late += other.sent_late;
+        self.completed_late += other.completed_late;
         self.probed += other.probed;
         self.bytes_out += other.bytes_out;
         self.bytes_in += other.bytes_in;
@@ -67,6 +74,18 @@ impl Counts {
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
         }
+    }
+
+    /// Requests sent within the time of the stage.
+    #[must_use]
+    pub const fn sent_in_time(&self) -> u64 {
+        self.sent.saturating_sub(self.sent_late)
+    }
+
+    /// Requests sent within the time of the stage, and answered whenever.
+    #[must_use]
+    pub const fn completed_in_time(&self) -> u64 {
+        self.completed.saturating_sub(self.completed_late)
     }
 
     /// Counts one fault.
@@ -113,10 +132,14 @@ pub struct Interval {
     pub outstanding: u64,
     /// Whether it is the last of its stage.
     pub is_last: bool,
-    /// Processor time that the loop's thread used in it.
+    /// Processor time that the loop's thread used in it, waiting for the next send included (`--spin`).
     pub cpu_ns: u64,
+    /// Time in which it was at work: not asleep, and not waiting either.
+    pub busy_ns: u64,
     /// What happened.
     pub counts: Counts,
+    /// What is wrong with the first wrong answer, in words.
+    pub first_wrong: Option<Box<str>>,
     /// From the planned send to the whole answer.
     pub latency: Histogram<u64>,
     /// From the actual send to the whole answer: what a closed-loop generator would show.
@@ -144,7 +167,9 @@ impl Interval {
             outstanding: 0,
             is_last: false,
             cpu_ns: 0,
+            busy_ns: 0,
             counts: Counts::default(),
+            first_wrong: None,
             latency: durations(),
             uncorrected: durations(),
             lag: durations(),
@@ -164,7 +189,9 @@ impl Interval {
         self.outstanding = 0;
         self.is_last = false;
         self.cpu_ns = 0;
+        self.busy_ns = 0;
         self.counts = Counts::default();
+        self.first_wrong = None;
         for histogram in [
             &mut self.latency,
             &mut self.uncorrected,
@@ -186,7 +213,11 @@ impl Interval {
         self.from_ns = self.from_ns.min(other.from_ns);
         self.until_ns = self.until_ns.max(other.until_ns);
         self.cpu_ns += other.cpu_ns;
+        self.busy_ns += other.busy_ns;
         self.counts.add(&other.counts);
+        if self.first_wrong.is_none() {
+            self.first_wrong.clone_from(&other.first_wrong);
+        }
         for (into, from) in [
             (&mut self.latency, &other.latency),
             (&mut self.uncorrected, &other.uncorrected),

@@ -133,7 +133,9 @@ fn figures(result: &RunResult, stage: &StageResult) -> Result<Measured> {
     if completed == 0 && stage.counts.bytes_in + stage.counts.bytes_out == 0 {
         bail!("nothing was answered: {:?}", stage.counts.faults);
     }
-    let per_request = |seconds: f64| (completed > 0).then(|| seconds * 1e6 / completed as f64);
+    // The processor time is that of the stage without its grace.
+    let in_time = stage.counts.completed_in_time();
+    let per_request = |seconds: f64| (in_time > 0).then(|| seconds * 1e6 / in_time as f64);
     let busy_s = stage.machine_busy_share * machine_cores()? as f64 * stage.seconds;
     let doubts = result.warnings.iter().map(|warning| Doubt {
         code: warning.code.clone(),

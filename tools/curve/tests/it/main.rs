@@ -105,6 +105,7 @@ fn result() -> RunResult {
             bytes_in: 64_000,
             ..CountsRow::default()
         },
+        first_wrong: None,
         rates: Rates {
             completed: 1_000.0,
             ..Rates::default()
@@ -116,6 +117,7 @@ fn result() -> RunResult {
         connect: Quantiles::default(),
         probe: Quantiles::default(),
         load_cpu_s: 0.004,
+        busiest_loop_share: None,
         server_cpu_s: Some(0.005),
         load_cpu_us_per_request: Some(4.0),
         server_cpu_us_per_request: Some(5.0),

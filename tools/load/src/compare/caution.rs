@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{CompareError, Row, Sampling, Source, Strictness};
+use super::samples::Values;
+use super::{CompareError, Metric, Row, Sampling, Source, Strictness};
+use crate::doubt::judge;
 use crate::result::{Mode, Severity};
 
 /// Refuses an open loop beside a closed one.
@@ -186,6 +188,23 @@ pub(super) fn single_events(stage: &str, row: &Row) -> Option<String> {
             compared.ratio
         )
     })
+}
+
+/// The first of several runs of a side that is unlike the others: often it ran colder than they did.
+pub(super) fn first_run(
+    stage: &str,
+    metric: Metric,
+    side: &[Source],
+    values: &Values,
+) -> Option<String> {
+    let doubt = judge::first_run_outlier(&values.samples)?;
+    let name = &side.first()?.name;
+    Some(format!(
+        "{stage}, {} of {name}: {}; {}",
+        metric.name(),
+        doubt.text(),
+        doubt.advice()
+    ))
 }
 
 /// Settings that say where results go, not what they are.

@@ -78,16 +78,14 @@ impl Metric {
 
     /// Its figure in one window.
     fn of_window(self, window: &WindowRow) -> Option<f64> {
-        let per_request =
-            |cpu_s: f64| (window.completed > 0).then(|| cpu_s * 1e6 / window.completed as f64);
+        let completed = window.completed_in_time();
+        let per_request = |cpu_s: f64| (completed > 0).then(|| cpu_s * 1e6 / completed as f64);
         match self {
             Self::Mean => window.mean_us,
             Self::P50 => window.p50_us,
             Self::P99 => window.p99_us,
             Self::P99_9 => window.p99_9_us,
-            Self::Completed => {
-                (window.seconds > 0.0).then(|| window.completed as f64 / window.seconds)
-            }
+            Self::Completed => (window.seconds > 0.0).then(|| completed as f64 / window.seconds),
             Self::ServerCpu => window.server_cpu_s.and_then(per_request),
             Self::LoadCpu => per_request(window.load_cpu_s),
         }

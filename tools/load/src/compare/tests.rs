@@ -138,6 +138,21 @@ fn a_stall_that_windows_do_not_show_is_told() {
 }
 
 #[test]
+fn a_first_run_unlike_the_others_is_told() {
+    // Goal: a cold first run is not hidden in a median. Method: five files a side, of which the first of B came to the double of the
+    // others, and nothing else is unlike them.
+    let a = side(&[100.0, 101.0, 102.0, 103.0, 104.0]);
+    let b = side(&[204.0, 101.0, 102.0, 103.0, 102.0]);
+    let report = refuse(&a, &b).unwrap();
+    assert_eq!(report.cautions.len(), 1, "{:?}", report.cautions);
+    let told = &report.cautions[0];
+    assert!(
+        told.starts_with("measure, p50 of 0.json: the first run came to 2.00 times"),
+        "{told}"
+    );
+}
+
+#[test]
 fn loops_of_different_kinds_are_refused() {
     // Goal: latencies that mean different things are not divided, unless asked for. Method: one closed file.
     let a = side(&[100.0]);

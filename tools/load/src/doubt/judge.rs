@@ -9,8 +9,9 @@ use polyloop_measure::steady;
 use super::Doubt;
 
 /// From here on a loop is saturated. With nine tenths of its time used, what arrives at random waits for several
-/// others on average, and to make up for a preemption takes ten times as long as it took.
-pub const LOOP_CPU_SHARE_MAX: f64 = 0.90;
+/// others on average, and to make up for a preemption takes ten times as long as it took. Processor time would not do:
+/// a loop that awaits its next send without sleeping (`--spin`) uses all of it, and has time.
+pub const LOOP_BUSY_SHARE_MAX: f64 = 0.90;
 
 /// At least this share of what is planned has to be sent; Nighthawk demands the same before it believes a rate.
 pub const SENT_SHARE_MIN: f64 = 0.99;
@@ -48,10 +49,10 @@ pub const WINDOWS_MIN: usize = 5;
 /// Congestion controls that pace by themselves, by how their names begin.
 const PACED: [&str; 1] = ["bbr"];
 
-/// Whether the busiest loop, which used the processor for `cpu_share` of its time, was too busy to be punctual.
+/// Whether the busiest loop, which was at work for `busy_share` of its time, was too busy to be punctual.
 #[must_use]
-pub fn generator_saturated(cpu_share: f64) -> Option<Doubt> {
-    (cpu_share > LOOP_CPU_SHARE_MAX).then_some(Doubt::GeneratorSaturated { cpu_share })
+pub fn generator_saturated(busy_share: f64) -> Option<Doubt> {
+    (busy_share > LOOP_BUSY_SHARE_MAX).then_some(Doubt::GeneratorSaturated { busy_share })
 }
 
 /// Whether less was sent than planned.

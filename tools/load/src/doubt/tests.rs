@@ -6,7 +6,7 @@ use super::*;
 
 fn every_doubt() -> Vec<Doubt> {
     vec![
-        Doubt::GeneratorSaturated { cpu_share: 0.97 },
+        Doubt::GeneratorSaturated { busy_share: 0.97 },
         Doubt::ScheduleSlipped {
             sent: 9_000,
             offered: 10_000,

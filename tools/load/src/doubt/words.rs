@@ -10,9 +10,9 @@ impl Doubt {
     #[must_use]
     pub fn text(&self) -> String {
         match self {
-            Self::GeneratorSaturated { cpu_share } => {
-                let share = percent(*cpu_share);
-                format!("the busiest loop of the generator used {share} of its time on a processor")
+            Self::GeneratorSaturated { busy_share } => {
+                let share = percent(*busy_share);
+                format!("the busiest loop of the generator was at work for {share} of its time")
             }
             Self::ScheduleSlipped { sent, offered } => {
                 let share = share(*sent, *offered);
@@ -142,7 +142,7 @@ fn way_to_more_connections(reasons: &[(String, u64)]) -> String {
     match reasons.iter().max_by_key(|(_, times)| *times) {
         Some((key, _)) => format!("{key}: {}", crate::result::explain_fault(key)),
         None => {
-            "connect more slowly or wait longer (--connect-rate), and see whether the server limits its connections"
+            "connect more slowly or wait longer (--ramp-rate, --timeout), and see whether the server limits its connections"
                 .to_owned()
         }
     }

@@ -23,6 +23,7 @@ pub(crate) struct Clerk {
     recycled: Receiver<Interval>,
     clock: ThreadClock,
     cpu_ns: u64,
+    busy_ns: u64,
     next_ns: u64,
     /// The clients are counting what they owe to the stage.
     is_settling: bool,
@@ -42,6 +43,7 @@ impl Clerk {
             recycled,
             clock: ThreadClock::current(),
             cpu_ns: 0,
+            busy_ns: 0,
             next_ns: 0,
             is_settling: false,
         }
@@ -63,7 +65,7 @@ impl Clerk {
     fn look(&mut self, cx: &mut Ctx<'_, Resident>) {
         let Some(order) = self.shared.news() else {
             if !self.is_settling {
-                self.hand_over();
+                self.hand_over(cx);
             }
             return;
         };
@@ -74,7 +76,7 @@ impl Clerk {
             self.shared.obey(order);
             return;
         }
-        self.hand_over();
+        self.hand_over(cx);
         self.shared.obey(order);
         let stage = order.stage;
         self.shared.record(|interval| interval.stage = stage);
@@ -91,10 +93,13 @@ impl Clerk {
     }
 
     /// Gives the collector what was recorded since the last time. If it is behind, the interval goes on: nothing is lost.
-    pub(crate) fn hand_over(&mut self) {
+    pub(crate) fn hand_over(&mut self, cx: &Ctx<'_, Resident>) {
         let now_ns = monotonic_ns();
         let cpu_ns = self.clock.cpu_time_ns().unwrap_or(self.cpu_ns);
         let used_ns = cpu_ns.saturating_sub(self.cpu_ns);
+        let busy_ns = cx.boards()[self.loop_index].numbers.busy_ns.value();
+        // A turn that lost its processor was not at work all the time that it took.
+        let worked_ns = busy_ns.saturating_sub(self.busy_ns).min(used_ns);
         let stage = self.shared.order().stage;
         let mut next = self
             .recycled
@@ -104,11 +109,13 @@ impl Clerk {
         let mut full = self.shared.swap(next);
         full.until_ns = now_ns;
         full.cpu_ns += used_ns;
+        full.busy_ns += worked_ns;
         full.open = self.shared.open.get();
         full.outstanding = self.shared.outstanding.get();
         // One that was kept, as the collector was behind, may be the last already.
         full.is_last |= std::mem::take(&mut self.is_settling);
         self.cpu_ns = cpu_ns;
+        self.busy_ns = busy_ns;
         match self.to_collector.try_send(full) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(kept)) => {

@@ -107,6 +107,15 @@ impl Plan {
         dial
     }
 
+    /// When a connection of the probe is dialled for the first time: behind those of the load, if they are dialled ahead.
+    #[must_use]
+    pub fn dial_probe_at_ns(&self, index: u64) -> u64 {
+        self.dial_at_ns(match self.churn {
+            Some(_) => index.saturating_sub(self.connections),
+            None => index,
+        })
+    }
+
     /// When connection `index` is dialled for the first time.
     #[must_use]
     pub fn dial_at_ns(&self, index: u64) -> u64 {

@@ -1,7 +1,7 @@
 //! What a connection says and what it expects to hear: no clock, no socket.
 
 use super::plan::{Plan, Workload};
-use crate::plan::script::{Matcher, Progress};
+use crate::plan::script::{Matcher, Progress, WrongAnswer};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -40,7 +40,28 @@ pub(crate) enum Fed {
     /// All of them belong to an answer that is not whole yet, or to a stream.
     More,
     /// They are not what was expected.
-    Wrong,
+    Wrong(Wrong),
+}
+
+/// Why bytes are not what was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Wrong {
+    /// Nothing was asked, or everything that was is answered.
+    #[error("bytes came that nobody had asked for")]
+    Unasked,
+    /// An echo that is none.
+    #[error("one of the bytes {from} to {until} of a message of {len} came back changed")]
+    Echo {
+        /// Counted from 0.
+        from: usize,
+        /// Without this one.
+        until: usize,
+        /// Of the message.
+        len: usize,
+    },
+    /// Not the script's answer.
+    #[error(transparent)]
+    Script(#[from] WrongAnswer),
 }
 
 impl Talk {
@@ -126,7 +147,7 @@ impl Talk {
     pub(crate) fn feed(&mut self, plan: &Plan, index: u64, has_asked: bool, bytes: &[u8]) -> Fed {
         match (self, &plan.workload) {
             (Self::Up { .. } | Self::Down | Self::Flood { .. }, _) => Fed::More,
-            _ if !has_asked => Fed::Wrong,
+            _ if !has_asked => Fed::Wrong(Wrong::Unasked),
             (Self::Echo { due, at, len, .. }, _) => {
                 if *at == 0 {
                     *len = plan.message_len(index, *due);
@@ -134,7 +155,11 @@ impl Talk {
                 let used = bytes.len().min(*len - *at);
                 let expected = &plan.pattern.slice(index, *due, *len)[*at..*at + used];
                 if bytes[..used] != *expected {
-                    return Fed::Wrong;
+                    return Fed::Wrong(Wrong::Echo {
+                        from: *at,
+                        until: *at + used,
+                        len: *len,
+                    });
                 }
                 *at += used;
                 if *at < *len {
@@ -149,10 +174,10 @@ impl Talk {
                 match fed.progress {
                     Progress::Complete => Fed::Answer { used: fed.consumed },
                     Progress::Incomplete => Fed::More,
-                    Progress::Wrong(_) => Fed::Wrong,
+                    Progress::Wrong(wrong) => Fed::Wrong(wrong.into()),
                 }
             }
-            (Self::Script { .. }, _) => Fed::Wrong,
+            (Self::Script { .. }, _) => Fed::Wrong(Wrong::Unasked),
         }
     }
 

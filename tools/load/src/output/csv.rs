@@ -13,7 +13,7 @@ use crate::tally::Interval;
 use hdrhistogram::Histogram;
 
 /// Names of the columns, in the order of [`row`].
-const COLUMNS: [&str; 39] = [
+const COLUMNS: [&str; 41] = [
     "time_s",
     "stage",
     "stage_name",
@@ -53,6 +53,8 @@ const COLUMNS: [&str; 39] = [
     "machine_busy_share",
     "machine_steal_share",
     "fault_kinds",
+    "sent_late",
+    "completed_late",
 ];
 
 /// The header line.
@@ -112,6 +114,9 @@ pub(super) fn row(
         .map(|(fault, count)| format!("{} {count}", fault_key(*fault)))
         .collect();
     row.text(&kinds.join("; "));
+    for count in [counts.sent_late, counts.completed_late] {
+        row.number(format_args!("{count}"));
+    }
     row.0.push('\n');
     row.0
 }

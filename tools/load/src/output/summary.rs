@@ -152,6 +152,14 @@ fn reached(stage: &StageResult) -> String {
         Some(rates.completed),
         of_offered(counts.completed),
     );
+    if counts.sent_late > 0 {
+        row(
+            "sent late",
+            counts.sent_late,
+            None,
+            of_offered(counts.sent_late),
+        );
+    }
     if counts.unsent > 0 {
         row("never sent", counts.unsent, None, of_offered(counts.unsent));
     }
@@ -228,6 +236,9 @@ fn cost(stage: &StageResult) -> String {
         percent(stage.machine_busy_share),
         percent(stage.machine_steal_share)
     );
+    if let Some(share) = stage.busiest_loop_share {
+        let _ = writeln!(text, "  busiest loop {} at work", percent(share));
+    }
     text
 }
 
@@ -274,7 +285,13 @@ fn faults(run: &RunResult) -> String {
         let place = format!("in {}", stages.join(", "));
         table.row([key.to_owned(), count(total), place, explain_fault(key)]);
     }
-    format!("errors\n{}", table.text())
+    let mut text = format!("errors\n{}", table.text());
+    for stage in &run.stages {
+        if let Some(wrong) = &stage.first_wrong {
+            let _ = writeln!(text, "  first wrong answer in {}: {wrong}", stage.name);
+        }
+    }
+    text
 }
 
 /// The reasons not to believe it, the worst first.

@@ -165,6 +165,33 @@ impl Arrivals {
         self.settle();
     }
 
+    /// Takes so many requests off the plan at once. Exponential gaps are not drawn for it: they are their mean.
+    ///
+    /// For a plan that was missed by so much that counting each of its requests would take longer than the plan.
+    pub fn advance_by(&mut self, requests: u64) {
+        let burst = u64::from(self.kind.burst());
+        let gone = u64::from(self.of_burst) + requests;
+        let bursts = gone / burst;
+        // Below the length of a burst, which is that wide.
+        self.of_burst = (gone % burst) as u32;
+        if bursts == 0 {
+            return;
+        }
+        if self.kind == ArrivalKind::Exponential {
+            self.shift_ns += self.gap_ns * bursts as f64;
+        } else {
+            self.count += bursts;
+        }
+        self.settle();
+    }
+
+    /// How many requests are due before `until_ns`, about: by the mean interval of now.
+    #[must_use]
+    pub fn count_until(&self, until_ns: u64) -> u64 {
+        let left_ns = until_ns.saturating_sub(self.next_ns) as f64;
+        (left_ns * f64::from(self.kind.burst()) / self.gap_ns).ceil() as u64
+    }
+
     /// Takes everything off the plan that is due at `now_ns` or before, and says how much that was.
     ///
     /// For the end of a stage, and for connections that were not there to send.

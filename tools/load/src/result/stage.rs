@@ -64,6 +64,8 @@ impl StageKind {
 pub struct Beside {
     /// Processor time of the server, where it was asked for.
     pub server_cpu_ns: Option<u64>,
+    /// The share of its time in which the busiest loop of the generator was at work; of a whole stage only.
+    pub busiest_loop_share: Option<f64>,
     /// The share of all cores' time in which they did something.
     pub machine_busy_share: f64,
     /// The share of all cores' time that the hypervisor gave to others.
@@ -87,6 +89,9 @@ pub struct StageResult {
     pub connections: u64,
     /// What happened.
     pub counts: CountsRow,
+    /// What was wrong with the first answer that was counted as garbage.
+    #[serde(default)]
+    pub first_wrong: Option<String>,
     /// The same per second.
     pub rates: Rates,
     /// From the planned send to the whole answer.
@@ -103,6 +108,9 @@ pub struct StageResult {
     pub probe: Quantiles,
     /// Processor time of the loops of the generator.
     pub load_cpu_s: f64,
+    /// The share of its time in which the busiest of them was at work, waiting for the next send left out.
+    #[serde(default)]
+    pub busiest_loop_share: Option<f64>,
     /// Processor time of the server.
     pub server_cpu_s: Option<f64>,
     /// Processor time of the generator per answered request; none when nothing was answered.
@@ -127,9 +135,10 @@ impl StageResult {
         let seconds = seconds_of(total);
         let counts = CountsRow::of(&total.counts);
         let server_cpu_s = beside.server_cpu_ns.map(seconds_from_ns);
+        // The processor time is that of the stage without its grace, and so are the requests that it is divided by.
+        let completed = total.counts.completed_in_time();
         let per_request = |cpu_ns: u64| {
-            (counts.completed > 0)
-                .then(|| rounded(cpu_ns as f64 / 1e3 / counts.completed as f64, 3))
+            (completed > 0).then(|| rounded(cpu_ns as f64 / 1e3 / completed as f64, 3))
         };
         Self {
             id: head.id,
@@ -146,12 +155,14 @@ impl StageResult {
             connect: Quantiles::of(&total.connect),
             probe: Quantiles::of(&total.probe),
             load_cpu_s: seconds_from_ns(total.cpu_ns),
+            busiest_loop_share: beside.busiest_loop_share.map(|share| rounded(share, 4)),
             server_cpu_s,
             load_cpu_us_per_request: per_request(total.cpu_ns),
             server_cpu_us_per_request: beside.server_cpu_ns.and_then(per_request),
             machine_busy_share: rounded(beside.machine_busy_share, 4),
             machine_steal_share: rounded(beside.machine_steal_share, 4),
             counts,
+            first_wrong: total.first_wrong.as_deref().map(str::to_owned),
             windows,
         }
     }
@@ -170,6 +181,12 @@ pub struct CountsRow {
     pub unsent: u64,
     /// Sent and never answered.
     pub unanswered: u64,
+    /// Of those sent, the ones that went out in the grace, overdue: the rates are without them.
+    #[serde(default)]
+    pub sent_late: u64,
+    /// Of those answered, the ones that were sent late.
+    #[serde(default)]
+    pub completed_late: u64,
     /// Bytes written.
     pub bytes_out: u64,
     /// Bytes read.
@@ -185,6 +202,18 @@ pub struct CountsRow {
 }
 
 impl CountsRow {
+    /// Requests sent within the time of the stage.
+    #[must_use]
+    pub const fn sent_in_time(&self) -> u64 {
+        self.sent.saturating_sub(self.sent_late)
+    }
+
+    /// Requests sent within the time of the stage, and answered whenever.
+    #[must_use]
+    pub const fn completed_in_time(&self) -> u64 {
+        self.completed.saturating_sub(self.completed_late)
+    }
+
     /// The counts as they stand in a file.
     #[must_use]
     pub fn of(counts: &Counts) -> Self {
@@ -194,6 +223,8 @@ impl CountsRow {
             completed: counts.completed,
             unsent: counts.unsent,
             unanswered: counts.unanswered,
+            sent_late: counts.sent_late,
+            completed_late: counts.completed_late,
             bytes_out: counts.bytes_out,
             bytes_in: counts.bytes_in,
             connects: counts.connects,
@@ -224,7 +255,9 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// The counts over so many seconds; all zero when no time went by.
+    /// What was reached within so many seconds; all zero when no time went by.
+    ///
+    /// A backlog that was sent in the grace is no part of it: with it, a rate beyond reach would look as if nearly reached.
     #[must_use]
     pub fn of(counts: &Counts, seconds: f64) -> Self {
         let per_second = |count: u64| {
@@ -234,12 +267,19 @@ impl Rates {
                 0.0
             }
         };
+        // Bytes are not told apart; those of late requests are taken to be as many as those of others.
+        let part = |bytes: u64, late: u64, all: u64| {
+            let share = late as f64 / all.max(1) as f64;
+            (bytes as f64 * (1.0 - share)).round() as u64
+        };
+        let bytes_out = part(counts.bytes_out, counts.sent_late, counts.sent);
+        let bytes_in = part(counts.bytes_in, counts.completed_late, counts.completed);
         Self {
             offered: per_second(counts.offered),
-            sent: per_second(counts.sent),
-            completed: per_second(counts.completed),
-            bytes_out: per_second(counts.bytes_out),
-            bytes_in: per_second(counts.bytes_in),
+            sent: per_second(counts.sent_in_time()),
+            completed: per_second(counts.completed_in_time()),
+            bytes_out: per_second(bytes_out),
+            bytes_in: per_second(bytes_in),
         }
     }
 }
@@ -257,6 +297,9 @@ pub struct WindowRow {
     pub sent: u64,
     /// Requests answered.
     pub completed: u64,
+    /// Of those, the ones that were sent in the grace; only the last window has any.
+    #[serde(default)]
+    pub completed_late: u64,
     /// Average latency.
     pub mean_us: Option<f64>,
     /// Median latency, with [`WINDOW_SAMPLES_BEYOND`].
@@ -282,6 +325,12 @@ pub struct WindowRow {
 }
 
 impl WindowRow {
+    /// Requests that were sent within the time of the stage, and answered.
+    #[must_use]
+    pub const fn completed_in_time(&self) -> u64 {
+        self.completed.saturating_sub(self.completed_late)
+    }
+
     /// Sums an interval up; `stage_from_ns` is where its stage began, on the same clock.
     #[must_use]
     pub fn of(interval: &Interval, beside: &Beside, stage_from_ns: u64) -> Self {
@@ -294,6 +343,7 @@ impl WindowRow {
             offered: interval.counts.offered,
             sent: interval.counts.sent,
             completed: interval.counts.completed,
+            completed_late: interval.counts.completed_late,
             mean_us: any.then(|| rounded(latency.mean() / 1e3, 3)),
             p50_us: at(0.5),
             p99_us: at(0.99),

@@ -36,6 +36,7 @@ pub(crate) fn small_head() -> StageHead {
 
 pub(crate) const SMALL_BESIDE: Beside = Beside {
     server_cpu_ns: Some(60_000_000),
+    busiest_loop_share: None,
     machine_busy_share: 0.25,
     machine_steal_share: 0.0,
 };

@@ -151,6 +151,10 @@ pub(crate) fn keeps_the_laws(stage: &StageResult) {
     );
     assert_eq!(stage.latency.samples, counts.offered, "{counts:?}");
     assert_eq!(stage.lag.samples, counts.sent, "{counts:?}");
+    let late = counts.sent_late;
+    assert!(counts.completed_late <= late && late <= counts.sent);
+    let reached = (counts.sent - late) as f64 / stage.seconds;
+    assert!((stage.rates.sent - reached).abs() < 0.01, "{counts:?}");
     let in_windows: u64 = stage.windows.iter().map(|window| window.sent).sum();
     assert_eq!(in_windows, counts.sent, "windows add up");
 }

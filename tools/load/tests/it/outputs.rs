@@ -164,6 +164,12 @@ fn two_results_can_be_compared() {
     }
     let ran = run(&["compare", &paths[0], &paths[1]]).exits(0);
     ran.says(&["measure"]);
+    let ran = run(&["compare", "--format", "json", &paths[0], &paths[1]]).exits(0);
+    assert!(
+        ran.out.starts_with('{') && ran.out.contains("\"measure\""),
+        "{}",
+        ran.out
+    );
     run(&["compare", &paths[0]]).exits(2).says(&["two sides"]);
     let missing = path_in(&directory, "none.json");
     run(&["compare", &paths[0], &missing])

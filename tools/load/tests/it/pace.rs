@@ -72,6 +72,12 @@ fn a_rate_beyond_reach_is_said_with_what_was_reached() {
     assert!(stage.counts.unsent > stage.counts.sent, "{stage:?}");
     assert!(stage.counts.completed > 0);
     assert!(doubts(&result, "schedule-slipped"));
+    // What is due goes on being sent in the grace, one each 20 ms; what was reached is what was sent in the 300 ms before.
+    assert!(stage.counts.sent_late > 0, "{:?}", stage.counts);
+    assert!(stage.counts.sent_in_time() <= 16, "{:?}", stage.counts);
+    for reached in [stage.rates.sent, stage.rates.completed] {
+        assert!(reached * stage.seconds < 16.5, "{:?}", stage.rates);
+    }
     let mut args = vec![served.target.as_str(), "--rate", "2k/s", "-c", "1"];
     args.extend(SHORT);
     let ran = run(&args).exits(0);
@@ -152,6 +158,55 @@ fn a_search_ends_at_the_highest_rate_that_was_allowed() {
     assert!(kinds(StageKind::Verify) >= 1);
     // On a host that is not quiet they are tried again.
     assert!(kinds(StageKind::Spectrum) >= 3);
+}
+
+#[test]
+fn a_search_begins_at_the_rate_that_was_typed() {
+    // Goal: --rate is not passed over. Method: a rate of which four times is the highest allowed, and one above that.
+    let _shared = beside_others();
+    let served = Served::with(echo);
+    for (rate, tried) in [("500/s", &[500.0, 2_000.0] as &[f64]), ("9k/s", &[2_000.0])] {
+        let mut args = vec![served.target.as_str(), "--find-max", "p50<2s"];
+        args.extend(["--rate", rate, "--max-rate", "2k/s", "--format", "json"]);
+        args.extend(["--duration", "100ms", "--warm-up", "0s", "--live", "off"]);
+        let result = run(&args).exits(0).result();
+        let trials = result.search.unwrap().trials;
+        let ramp: Vec<f64> = trials.iter().map(|trial| trial.rate_planned).collect();
+        assert!(ramp.starts_with(tried), "{rate}: {ramp:?}");
+        let names: std::collections::BTreeSet<&str> = result
+            .stages
+            .iter()
+            .map(|stage| stage.name.as_str())
+            .collect();
+        assert_eq!(names.len(), result.stages.len(), "names are unique");
+    }
+}
+
+#[test]
+fn awaiting_the_next_send_is_not_being_saturated() {
+    // Goal: a loop that spins until the next send uses a whole processor and is not called busy. Method: a spin longer than any gap.
+    let _shared = beside_others();
+    let served = Served::with(echo);
+    let flags = ["--rate", "1k/s", "--spin", "1s", "--loops", "1"];
+    let (stage, result) = measure(&served.target, &flags);
+    assert!(!doubts(&result, "generator-saturated"), "{stage:?}");
+    assert!(
+        stage.busiest_loop_share.is_some_and(|share| share > 0.0),
+        "{stage:?}"
+    );
+}
+
+#[test]
+fn the_probe_does_not_wait_for_connections_that_churn_makes_later() {
+    // Goal: the probe is there when the load begins, however many connections churn may make. Method: so many that dialling them
+    // ahead would take longer than the run; each sample of the probe is a message that the server has seen.
+    let _shared = beside_others();
+    let served = Served::with(echo);
+    let flags = ["--connect-rate", "200/s", "-c", "10000", "--probe", "200/s"];
+    let (stage, _) = measure(&served.target, &flags);
+    assert!(stage.probe.samples > 20, "{stage:?}");
+    let all = stage.counts.sent + stage.probe.samples;
+    assert_eq!(served.bytes(), all * 64, "{stage:?}");
 }
 
 #[test]

@@ -37,7 +37,9 @@ fn an_interrupt_loses_nothing() {
     for (signal, name) in [(Signal::INT, "int.json"), (Signal::TERM, "term.json")] {
         let served = Served::with(echo);
         let json = path_in(&directory, name);
-        let child = command(&endless(&served.target, &json)).spawn().unwrap();
+        let mut args = endless(&served.target, &json);
+        args.extend(["--rate", "2k/s", "--arrivals", "fixed", "-c", "16"]);
+        let child = command(&args).spawn().unwrap();
         eventually("requests are made", || served.bytes() > 100 * 64);
         kill(child.id(), signal);
         let ran = Ran::of(child).exits(3);
@@ -48,6 +50,9 @@ fn an_interrupt_loses_nothing() {
         keeps_the_laws(&stage);
         assert!(stage.counts.completed >= 100, "{:?}", stage.counts);
         assert!(stage.seconds < 3_600.0);
+        // The stage is as long as requests were sent in it, so that the rate is the planned one.
+        let planned = stage.seconds * 2_000.0;
+        assert!(stage.counts.offered as f64 <= planned + 16.0, "{stage:?}");
     }
 }
 

@@ -112,6 +112,19 @@ fn a_source_that_is_not_here_is_told() {
     run(&args).exits(1).says(&["EADDRNOTAVAIL", "--sources"]);
 }
 
+#[test]
+fn sources_of_another_family_are_refused() {
+    // Goal: what cannot work is told before it is tried, with the way out. Method: each family towards the other.
+    let _shared = beside_others();
+    let words = ["--sources", "IPv4", "[::1]:1 cannot be reached"];
+    run(&["[::1]:1", "--sources", "127.0.0.2"])
+        .exits(2)
+        .says(&words);
+    run(&["127.0.0.1:1", "--sources", "fd00::2"])
+        .exits(2)
+        .says(&["IPv6", "leave the flag out"]);
+}
+
 /// Runs the binary with room for so many descriptors.
 fn with_limit(limit: u64, args: &[&str]) -> Ran {
     let mut command = Command::new("sh");

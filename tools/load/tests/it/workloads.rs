@@ -3,7 +3,9 @@
 use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::harness::{beside_others, directory, doubts, eventually, is_clean, measure, path_in};
+use crate::harness::{
+    SHORT, beside_others, directory, doubts, eventually, is_clean, measure, path_in, run,
+};
 use crate::servers::{
     Served, echo, echo_then_reset, finite_source, http, redis_like, silent, source,
 };
@@ -296,6 +298,28 @@ fn one_exchange_may_be_typed() {
     let (stage, _) = measure(&served.target, &flags);
     assert_eq!(stage.counts.completed, 0, "{stage:?}");
     assert!(stage.counts.faults["garbage"] > 0, "{stage:?}");
+    let wrong = stage.first_wrong.unwrap();
+    assert_eq!(
+        wrong,
+        r#"byte 1 of the answer is not the one expected; what came: "+PONG\r\n""#
+    );
+}
+
+#[test]
+fn a_wrong_answer_is_shown() {
+    // Goal: whoever measures the wrong page learns why nothing is counted. Method: a status that is not expected, in the text.
+    let _shared = beside_others();
+    let served = Served::with(http(usize::MAX));
+    let directory = directory("a_wrong_answer_is_shown");
+    let path = path_in(&directory, "script");
+    let text = "send \"GET /page HTTP/1.1\\r\\n\\r\\n\"\nexpect-http 404\n";
+    fs::write(&path, text).unwrap();
+    let mut args = vec![served.target.as_str(), "--script", &path, "-c", "4"];
+    args.extend(SHORT);
+    run(&args).exits(0).says(&[
+        "first wrong answer in measure: the status is 200, expected was 404",
+        "HTTP/1.1 200 OK",
+    ]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Progress {
         self.from_ns.get_or_insert(interval.from_ns);
         self.until_ns = interval.until_ns;
         self.counts.add(&interval.counts);
-        let completed = per_second(interval, interval.counts.completed);
+        let completed = per_second(interval, interval.counts.completed_in_time());
         remember(&mut self.completed_per_s, Some(completed));
         let p99_us = quantile_us(&interval.latency, 0.99, WINDOW_SAMPLES_BEYOND);
         remember(&mut self.p99_us, p99_us);
@@ -74,8 +74,8 @@ impl Progress {
             self.progress_line(),
             format!(
                 "rate     {planned}  sent {}/s  completed {}/s",
-                rate(per_second(last, last.counts.sent)),
-                rate(per_second(last, last.counts.completed))
+                rate(per_second(last, last.counts.sent_in_time())),
+                rate(per_second(last, last.counts.completed_in_time()))
             ),
             curve_line("completed", &self.completed_per_s, |top| {
                 format!("{}/s", rate(top))

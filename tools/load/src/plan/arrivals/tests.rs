@@ -191,3 +191,24 @@ proptest! {
         prop_assert!((taken as f64 - planned).abs() <= spread + burst, "{taken} of {planned}");
     }
 }
+
+#[test]
+fn taking_many_at_once_is_taking_each() {
+    // Goal: the plan goes on at the right time behind what was taken at once. Method: fixed and bursty arrivals, taken by one and
+    // by many; exponential ones, which take their mean.
+    for kind in [ArrivalKind::Fixed, ArrivalKind::Bursty { size: 3 }] {
+        let mut one = Arrivals::new(kind, 100.0, 5, 1);
+        let mut many = one.clone();
+        for step in 0..50_u64 {
+            for _ in 0..step {
+                one.advance();
+            }
+            many.advance_by(step);
+            assert_eq!(one.peek_ns(), many.peek_ns(), "{kind} {step}");
+        }
+    }
+    let mut exponential = Arrivals::new(ArrivalKind::Exponential, 100.0, 0, 1);
+    let before = exponential.peek_ns();
+    exponential.advance_by(1_000);
+    assert_eq!(exponential.peek_ns(), before + 100_000);
+}
