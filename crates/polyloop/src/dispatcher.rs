@@ -733,7 +733,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             && let Some((at_ns, key)) = self.hub.alarms.pop_due(self.hub.now_ns)
         {
             rung += 1;
-            self.call(key, Side::Back, Callback::Alarm, |handler, cx| {
+            self.call(key, Side::Front, Callback::Alarm, |handler, cx| {
                 handler.on_alarm(cx, at_ns)
             });
         }

@@ -20,6 +20,8 @@ pub(crate) enum Verdict {
     Holds,
     /// It is not.
     Fails,
+    /// The machine did not allow to tell.
+    Undecided,
     /// It has no goal, or there is too little to judge it by.
     Told,
 }
@@ -33,6 +35,7 @@ impl Verdict {
         match self {
             Self::Holds => "holds",
             Self::Fails => "FAILS",
+            Self::Undecided => "undecided",
             Self::Told => "told",
         }
     }

@@ -16,6 +16,7 @@
 
 mod claim;
 mod delays;
+mod floor;
 mod lag;
 mod pairs;
 mod rig;

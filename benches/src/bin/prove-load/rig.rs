@@ -15,7 +15,7 @@ pub(crate) struct Rig {
     polyloop: PathBuf,
     load: PathBuf,
     delay_echo: PathBuf,
-    load_core: usize,
+    pub(crate) load_core: usize,
     server_core: usize,
     congestion: Option<String>,
     scratch: Scratch,

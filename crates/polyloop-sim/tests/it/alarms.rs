@@ -93,3 +93,36 @@ fn a_loop_that_is_up_early_waits_for_the_alarm() {
     };
     assert_eq!(run(&tuning), run(&Tuning::default()));
 }
+
+/// Answers what it hears a little later.
+struct Late(Vec<u8>);
+
+impl Handler for Late {
+    type Message = ();
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        self.0 = input.take_all().to_vec();
+        assert!(cx.set_alarm(cx.now_ns() + EVERY_NS));
+        Verdict::Continue
+    }
+
+    fn on_alarm(&mut self, cx: &mut Ctx<'_, Self>, _: u64) -> Verdict {
+        let _ = cx.write(&self.0);
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn what_an_alarm_writes_goes_to_the_client() {
+    // Goal: an alarm is about the session's own side, as a timer is, and what it writes leaves. Method: an echo that is late.
+    let world = World::new(1);
+    let mut sim = server(&world, 1, &Tuning::default(), |_| {
+        |_: Accepted| Late(Vec::new())
+    });
+    let client = world.connect(sim.listeners());
+    client.send(b"late");
+    sim.settle();
+    assert_eq!(client.receive(64), b"");
+    sim.advance(Duration::from_nanos(EVERY_NS));
+    assert_eq!(client.receive(64), b"late");
+}
