@@ -7,7 +7,7 @@
 //!
 //! The one idea: whether a page overflows, clips a word or cannot be read is for a browser to say, as only it knows how
 //! wide a word is. Figures are read back from the tables of the same page. Without Chromium these tests skip themselves
-//! and say so.
+//! and say so. With `KEEP_REPORTS=DIR` the pages stay there for a person to look at as well.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,11 @@ fn look(browser: &Path, points: &[Point], width: u32, is_dark: bool) -> Looks {
 /// Looks at a report in each width and scheme, and answers what was seen last.
 fn look_everywhere(points: &[Point]) -> Option<Looks> {
     let browser = browser()?;
+    if let Some(directory) = env::var_os("KEEP_REPORTS") {
+        let directory = Path::new(&directory).join(format!("{}-points", points.len()));
+        fs::create_dir_all(&directory).unwrap();
+        report::write(&head(), points, &directory).unwrap();
+    }
     let mut last = None;
     for width in WIDTHS {
         for is_dark in [false, true] {
@@ -204,10 +209,7 @@ pub(crate) fn point(
         round,
         started: "2026-01-01T00:00:00Z".into(),
         server_command: format!("taskset -c 0,1,2,3,4,5,6,7 {subject} --listen 127.0.0.1:9"),
-        load_command: format!(
-            "taskset -c 8 polyloop-load 127.0.0.1:9 {}",
-            flags.join(" ")
-        ),
+        load_command: format!("taskset -c 8 polyloop-load 127.0.0.1:9 {}", flags.join(" ")),
         outcome: Outcome::Measured(Box::new(measured)),
     }
 }
