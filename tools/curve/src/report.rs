@@ -58,6 +58,7 @@ pub fn render(head: &Head, points: &[Point]) -> (String, Vec<Figure>) {
         figures::cost(&groups),
         figures::efficiency(&groups),
         latency::imbalance(&groups),
+        latency::shares(&groups),
         latency::hockey_stick(&groups),
         latency::spectrum(&groups),
         latency::heat_map(&groups),

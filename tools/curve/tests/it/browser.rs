@@ -152,6 +152,7 @@ fn has_unit(label: &str) -> bool {
     ];
     let ratios = [" over ", "1 is ideal"];
     counted.contains(&label)
+        || label.starts_with("loops of ")
         || units.iter().any(|unit| label.contains(unit))
         || ratios.iter().any(|ratio| label.contains(ratio))
 }
@@ -234,6 +235,7 @@ pub(crate) fn measured(server_us: f64, rate: f64) -> Measured {
         ],
         memory_bytes: Some((4_000_000, 4_256_000)),
         imbalance: vec![1.01, 1.06, 1.02],
+        loop_shares: vec![vec![0.99, 1.01, 1.06, 0.94]; 3],
         server_cores: vec![0, 1, 2, 3, 4, 5, 6, 7],
         load_cores: vec![8, 9, 10, 11],
         ..Measured::default()
@@ -353,6 +355,7 @@ fn a_sweep_is_readable_everywhere_and_its_tables_hold_the_points() {
         "cost",
         "efficiency",
         "imbalance",
+        "shares",
         "spectrum",
         "heat-map",
         "simulated",
