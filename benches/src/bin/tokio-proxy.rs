@@ -67,11 +67,10 @@ async fn carry(mut client: TcpStream, to: SocketAddr) {
             return;
         }
     };
-    if client
-        .set_nodelay(true)
-        .and(server.set_nodelay(true))
-        .is_ok()
-    {
-        drop(copy_bidirectional(&mut client, &mut server).await);
+    for stream in [&client, &server] {
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
     }
+    drop(copy_bidirectional(&mut client, &mut server).await);
 }

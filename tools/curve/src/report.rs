@@ -60,6 +60,7 @@ pub fn render(head: &Head, points: &[Point]) -> (String, Vec<Figure>) {
         figures::efficiency(&groups),
         deviation::deviation(&groups),
         latency::imbalance(&groups),
+        latency::shares(&groups),
         latency::hockey_stick(&groups),
         latency::spectrum(&groups),
         latency::heat_map(&groups),

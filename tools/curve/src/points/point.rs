@@ -77,6 +77,8 @@ pub struct Measured {
     pub threads: Vec<ThreadTime>,
     /// Largest over mean share of the busiest threads, one for each loop, over time.
     pub imbalance: Vec<f64>,
+    /// Second by second, what each of these threads used over their mean, in the order of their numbers.
+    pub loop_shares: Vec<Vec<f64>>,
     /// Cores of the server.
     pub server_cores: Vec<usize>,
     /// Cores of the generator.

@@ -46,6 +46,7 @@ pub(crate) fn point(subject: &str, settings: &[(&str, &str)], round: u32) -> Poi
             machine_us: Some(11.0 * noise),
             latency_us: vec![(0.5, 100.0), (0.9, 200.0), (0.99, 900.0)],
             imbalance: vec![1.0, 1.1, 1.05],
+            loop_shares: vec![vec![0.9, 1.1], vec![1.05, 0.95]],
             memory_bytes: Some((1_000_000, 1_064_000)),
             server_cores: vec![0],
             load_cores: vec![1],

@@ -170,7 +170,8 @@ pub fn label(setup: &Setup, varying: &BTreeSet<String>, without: &[&str]) -> Str
     label
 }
 
-/// The lines along `axis`: groups that differ in nothing else, with their names.
+/// The lines along `axis`: groups that differ in nothing else, with their names. Single points come last, so that they
+/// take no line's place where not all are drawn.
 #[must_use]
 pub fn lines<'g, 'p>(groups: &'g [Group<'p>], axis: &str) -> Vec<(String, Vec<&'g Group<'p>>)> {
     let varying = varying(groups);
@@ -182,6 +183,7 @@ pub fn lines<'g, 'p>(groups: &'g [Group<'p>], axis: &str) -> Vec<(String, Vec<&'
             None => lines.push((name, vec![group])),
         }
     }
+    lines.sort_by_key(|(_, line)| line.len() < 2);
     lines
 }
 
@@ -246,6 +248,20 @@ mod tests {
         assert_eq!((names, lines[0].1.len()), (vec!["a", "b"], 2));
         let series = series(&groups, "connections", |measured| measured.server_us);
         assert_eq!((series[0].marks.len(), series[0].marks[1].x), (2, 1000.0));
+    }
+
+    #[test]
+    fn single_points_take_no_lines_place() {
+        // Goal: a line is drawn though many single points come before it by name; by nine points and a line.
+        let mut points: Vec<Point> = (0..9)
+            .map(|number| point(&format!("a{number}"), &[("loops", "1")], 0))
+            .collect();
+        points.push(point("z", &[("loops", "1")], 0));
+        points.push(point("z", &[("loops", "2")], 0));
+        let groups = groups(&points);
+        let series = series(&groups, "loops", |measured| measured.server_us);
+        assert_eq!((series[0].name.as_str(), series[0].marks.len()), ("z", 2));
+        assert_eq!(series.len(), SERIES_MAX);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::figures::{Column, Made, along, chart, not_drawn, table};
 use super::groups::{Group, SEED, SERIES_MAX, label, lines, varying};
 use super::html::{Figure, Table};
-use super::plot::{Look, Mark, Series};
+use super::plot::{Chart, Look, Mark, Series};
 use super::scale::{Scale, short};
 use crate::efficiency::evenness;
 use crate::points::Measured;
@@ -306,6 +306,84 @@ fn bars_beside_theory(
     }
 }
 
+/// What each loop did, second by second, in one round of a setup.
+pub(super) fn shares(groups: &[Group<'_>]) -> Made {
+    let varying = varying(groups);
+    let mut figure = Figure {
+        id: "shares",
+        title: "What each loop did, second by second".to_owned(),
+        says: vec![
+            "The processor time of each loop over the mean of all, a bar for each second of one round: one that is always \
+             long has too many connections, one that is long in turn has bursts. Each setup with several loops has a \
+             picture."
+                .to_owned(),
+        ],
+        table: Table::new(&["", "second", "busiest loop", "over mean", "idlest loop", "over mean"]),
+        ..Figure::default()
+    };
+    for group in groups {
+        let has_shares = |one: &&Measured| !one.loop_shares.is_empty();
+        let good = group
+            .measured()
+            .filter(|one| !one.is_doubtful())
+            .find(has_shares);
+        let Some(round) = good.or_else(|| group.measured().find(has_shares)) else {
+            continue;
+        };
+        let name = label(&group.setup, &varying, &[]);
+        for (second, shares) in (1..).zip(&round.loop_shares) {
+            let mut by_share: Vec<(usize, f64)> = (1..).zip(shares.iter().copied()).collect();
+            by_share.sort_by(|a, b| a.1.total_cmp(&b.1));
+            if let ([idlest, ..], [.., busiest]) = (&by_share[..], &by_share[..]) {
+                let mut row = vec![name.clone(), format!("{second}")];
+                row.extend(
+                    [busiest, idlest]
+                        .map(|(of, share)| [of.to_string(), short(*share)])
+                        .concat(),
+                );
+                figure.table.rows.push(row);
+            }
+        }
+        if figure.charts.len() < SHARES_MAX {
+            figure.charts.push(bars_of_loops(&name, round));
+        }
+    }
+    if figure.charts.is_empty() {
+        return Err(
+            "shares of loops: no point has several loops whose threads were seen for seconds"
+                .to_owned(),
+        );
+    }
+    Ok(figure)
+}
+
+fn bars_of_loops(name: &str, round: &Measured) -> Chart {
+    let seconds = round.loop_shares.len().min(SERIES_MAX);
+    let loops = round.loop_shares.iter().map(Vec::len).max().unwrap_or(0);
+    let width = u8::try_from(80 / seconds.max(1)).unwrap_or(80);
+    let bars = round.loop_shares.iter().take(seconds).enumerate();
+    let series = bars.map(|(second, shares)| {
+        let shift = (second as f64 + 0.5) / seconds as f64 * 0.8 - 0.4;
+        let mark = |(place, share): (usize, &f64)| Mark {
+            is_hollow: round.is_doubtful(),
+            ..Mark::new(place as f64 + shift, *share)
+        };
+        Series {
+            name: format!("second {}", second + 1),
+            color: second,
+            look: Look::Bar(width),
+            marks: shares.iter().enumerate().map(mark).collect(),
+        }
+    });
+    chart(
+        &format!("loops of {name}"),
+        Scale::Names((1..=loops).map(|number| number.to_string()).collect()),
+        "loop over mean",
+        Scale::Linear,
+        series.collect(),
+    )
+}
+
 /// Loops that nobody has.
 pub(super) fn simulated() -> Figure {
     let (mut imbalance, mut tail) = (Vec::new(), Vec::new());
@@ -396,3 +474,6 @@ const KNEE_TIMES: f64 = 3.0;
 const BARS_MAX: usize = 16;
 
 const HEAT_MAPS_MAX: usize = 6;
+
+/// More pictures of this kind nobody looks at; the table has all.
+const SHARES_MAX: usize = 6;

@@ -111,7 +111,7 @@ impl Chart {
         let lengths = names.iter().map(|name| name.chars().count() as u32);
         let longest = lengths.max().unwrap_or(0) * LETTER;
         let room = width.saturating_sub(self.y.label_width() + 18) / names.len().max(1) as u32;
-        if longest + LETTER <= room {
+        if longest <= room {
             Feet::default()
         } else {
             Feet {

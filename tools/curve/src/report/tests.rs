@@ -42,6 +42,7 @@ fn a_rich_sweep_has_all_figures_with_tables() {
         "cost",
         "efficiency",
         "imbalance",
+        "shares",
         "spectrum",
         "heat-map",
         "simulated",
@@ -222,6 +223,23 @@ fn every_way_to_spread_has_its_tail_drawn() {
         render(&head(), &sweep(9))
             .0
             .contains("8 of 9 lines are drawn")
+    );
+}
+
+#[test]
+fn each_loop_has_a_bar_for_each_second() {
+    // Goal: who did how much when can be seen and read; by a round of two loops and two seconds.
+    let (_, figures) = render(&head(), &[point("ours", &[("loops", "2")], 0)]);
+    let shares = figures.iter().find(|figure| figure.id == "shares").unwrap();
+    let bars: Vec<Vec<f64>> = shares.charts[0]
+        .series
+        .iter()
+        .map(|second| second.marks.iter().map(|mark| mark.y).collect())
+        .collect();
+    assert_eq!(bars, [[0.9, 1.1], [1.05, 0.95]]);
+    assert_eq!(
+        shares.table.rows[1],
+        ["ours", "2", "1", "1.05", "2", "0.95"]
     );
 }
 

@@ -218,6 +218,12 @@ impl Watch {
             }
         }
         if let [(_, first), .., (_, last)] = looks[..] {
+            let loops_seen = busiest(first, last, loops);
+            let windows = looks.windows(2).filter_map(|pair| match pair {
+                [(_, earlier), (_, later)] => shares(earlier, later, &loops_seen),
+                _ => None,
+            });
+            measured.loop_shares = windows.take(WINDOWS_MAX).collect();
             let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
             measured.threads = used(first, last)
                 .into_iter()
@@ -245,6 +251,34 @@ fn used(earlier: &Threads, later: &Threads) -> Vec<(String, u64)> {
     used
 }
 
+/// The numbers of the busiest threads, one for each loop, in order; none for one loop.
+fn busiest(first: &Threads, last: &Threads, loops: usize) -> Vec<u32> {
+    if loops < 2 {
+        return Vec::new();
+    }
+    let mut numbers: Vec<u32> = last.keys().copied().collect();
+    numbers.sort_by_key(|number| std::cmp::Reverse(ticks_between(first, last, *number)));
+    numbers.truncate(loops);
+    numbers.sort_unstable();
+    numbers
+}
+
+/// What each of these threads used over their mean; none for too few ticks to tell.
+fn shares(earlier: &Threads, later: &Threads, numbers: &[u32]) -> Option<Vec<f64>> {
+    let ticks: Vec<u64> = numbers
+        .iter()
+        .map(|number| ticks_between(earlier, later, *number))
+        .collect();
+    let total: u64 = ticks.iter().sum();
+    let over_mean = |ticks: &u64| *ticks as f64 * numbers.len() as f64 / total as f64;
+    (total >= TICKS_MIN).then(|| ticks.iter().map(over_mean).collect())
+}
+
+fn ticks_between(earlier: &Threads, later: &Threads, number: u32) -> u64 {
+    let of = |threads: &Threads| threads.get(&number).map_or(0, |(_, ticks)| *ticks);
+    of(later).saturating_sub(of(earlier))
+}
+
 /// Largest over mean of the busiest threads, one for each loop; none for one loop, or too few ticks to tell.
 fn imbalance(ticks: &[u64], loops: usize) -> Option<f64> {
     let loops_seen = ticks.get(..loops.min(ticks.len()))?;
@@ -270,6 +304,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Below this a share is made of single ticks.
 const TICKS_MIN: u64 = 20;
+
+/// Seconds of which the shares of loops are kept.
+const WINDOWS_MAX: usize = 60;
 
 /// Loops of any machine, and some more.
 const THREADS_MAX: usize = 256;
@@ -309,6 +346,29 @@ mod tests {
         );
         let expected = [("t2", 45), ("t3", 7), ("t1", 2)].map(|(n, t)| (n.to_owned(), t));
         assert_eq!(used, expected);
+    }
+
+    #[test]
+    fn each_loop_is_followed_through_the_seconds() {
+        // Goal: loops keep their place from second to second, helpers are left out, and few ticks tell nothing; by three
+        // hand-made looks at two loops and a helper.
+        let look = |one: u64, helper: u64, two: u64| -> Threads {
+            [(1, one), (2, helper), (3, two)]
+                .map(|(number, ticks)| (number, (String::new(), ticks)))
+                .into()
+        };
+        let looks = [
+            look(0, 0, 0),
+            look(30, 1, 10),
+            look(31, 2, 12),
+            look(41, 3, 42),
+        ];
+        let loops = busiest(&looks[0], &looks[3], 2);
+        assert_eq!(loops, [1, 3]);
+        let of = |second: usize| shares(&looks[second], &looks[second + 1], &loops);
+        assert_eq!(of(0), Some(vec![1.5, 0.5]));
+        assert_eq!((of(1), of(2)), (None, Some(vec![0.5, 1.5])));
+        assert_eq!(busiest(&looks[0], &looks[3], 1), []);
     }
 
     #[test]

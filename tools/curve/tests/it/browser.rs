@@ -7,7 +7,7 @@
 //!
 //! The one idea: whether a page overflows, clips a word or cannot be read is for a browser to say, as only it knows how
 //! wide a word is. Figures are read back from the tables of the same page. Without Chromium these tests skip themselves
-//! and say so.
+//! and say so. With `KEEP_REPORTS=DIR` the pages stay there for a person to look at as well.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,11 @@ fn look(browser: &Path, points: &[Point], width: u32, is_dark: bool) -> Looks {
 /// Looks at a report in each width and scheme, and answers what was seen last.
 fn look_everywhere(points: &[Point]) -> Option<Looks> {
     let browser = browser()?;
+    if let Some(directory) = env::var_os("KEEP_REPORTS") {
+        let directory = Path::new(&directory).join(format!("{}-points", points.len()));
+        fs::create_dir_all(&directory).unwrap();
+        report::write(&head(), points, &directory).unwrap();
+    }
     let mut last = None;
     for width in WIDTHS {
         for is_dark in [false, true] {
@@ -147,6 +152,7 @@ fn has_unit(label: &str) -> bool {
     ];
     let ratios = [" over ", "1 is ideal"];
     counted.contains(&label)
+        || label.starts_with("loops of ")
         || units.iter().any(|unit| label.contains(unit))
         || ratios.iter().any(|ratio| label.contains(ratio))
 }
@@ -229,6 +235,7 @@ pub(crate) fn measured(server_us: f64, rate: f64) -> Measured {
         ],
         memory_bytes: Some((4_000_000, 4_256_000)),
         imbalance: vec![1.01, 1.06, 1.02],
+        loop_shares: vec![vec![0.99, 1.01, 1.06, 0.94]; 3],
         server_cores: vec![0, 1, 2, 3, 4, 5, 6, 7],
         load_cores: vec![8, 9, 10, 11],
         ..Measured::default()
@@ -348,6 +355,7 @@ fn a_sweep_is_readable_everywhere_and_its_tables_hold_the_points() {
         "cost",
         "efficiency",
         "imbalance",
+        "shares",
         "spectrum",
         "heat-map",
         "simulated",

@@ -79,6 +79,12 @@ for (const picture of document.querySelectorAll(".picture")) {
     });
 }
 
+// A name leaves room beside it for the first figure: a table that shows names alone is no table.
+for (const cell of document.querySelectorAll("section tbody td:first-child")) {
+    const share = cell.getBoundingClientRect().width / width;
+    if (share > 0.6) wrong.push(`${name(cell)} takes ${Math.round(share * 100)} % of the width`);
+}
+
 const tables = {};
 for (const section of document.querySelectorAll("section[id]")) {
     const rows = [...section.querySelectorAll("tr")];
