@@ -192,11 +192,17 @@ fn a_search_ends_at_what_the_server_can() {
     args.extend(["--rate", "200/s", "--format", "json", "--grace", "1s"]);
     args.extend(["--duration", "200ms", "--warm-up", "0s", "--live", "off"]);
     let search = run(&args).exits(0).result().search.unwrap();
-    assert!(search.trials.iter().any(|trial| !trial.passed), "{search:?}");
+    assert!(
+        search.trials.iter().any(|trial| !trial.passed),
+        "{search:?}"
+    );
     let limit = search.limited_by.as_deref().unwrap();
     assert!(!limit.contains("highest rate allowed"), "{search:?}");
     // On a host that is busy with other things it may find none.
-    assert!(search.rate_found.is_none_or(|found| found < 450.0), "{search:?}");
+    assert!(
+        search.rate_found.is_none_or(|found| found < 450.0),
+        "{search:?}"
+    );
 }
 
 #[test]
