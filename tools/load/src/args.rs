@@ -75,7 +75,8 @@ pub struct RunArgs {
     /// Load before measuring begins [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Pace")]
     pub warm_up: Option<Duration>,
-    /// How long answers are waited for when a stage is over; what is missing then counts with its age [default: 2s]
+    /// How long answers are waited for when a stage is over, and what is overdue still goes out; what is missing then counts with its
+    /// age [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Pace")]
     pub grace: Option<Duration>,
 
@@ -149,8 +150,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Workload")]
     pub write_rate: Option<u64>,
 
-    /// A latency probe beside the load: so many requests a second on a loop and connections of its own [default with no value:
-    /// 1 % of the load, at least 100/s]
+    /// A latency probe beside the load: so many requests a second on a loop and connections of its own; beside a --stream it sends
+    /// messages, which the server has to echo [default with no value: 1 % of the load, at least 100/s]
     #[arg(long, value_name = "RATE", value_parser = parse_rate, num_args = 0..=1, default_missing_value = "0", help_heading = "Instrument")]
     pub probe: Option<f64>,
     /// Loops that carry the load [default: one for each second core, so that the server has the other half]

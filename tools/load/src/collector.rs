@@ -4,11 +4,14 @@
 //! tenths, so that nothing has to be divided. What is answered after the end of a stage, in its grace, still counts for the
 //! stage and its last window; the processor time of the grace does not.
 
+mod rows;
+
 use polyloop_measure::bill::ProcessBill;
 use polyloop_measure::host::MachineTime;
 
 use crate::result::{Beside, WindowRow};
 use crate::tally::Interval;
+use rows::Rows;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct Collector {
     window: Interval,
     /// Where the window begins. What is added to it may have begun earlier: a loop obeys an order ahead of the stage.
     window_from_ns: u64,
-    windows: Vec<WindowRow>,
+    rows: Rows,
     meter: Meter,
     /// What the meter said where the time of the stage was over: the last window is cut after its grace.
     last_beside: Option<Beside>,
@@ -58,15 +61,15 @@ impl Collector {
             total: Interval::new(0, 0, 0),
             window: Interval::new(0, 0, 0),
             window_from_ns: 0,
-            windows: Vec::new(),
+            rows: Rows::default(),
             stage_meter: meter.clone(),
             meter,
             last_beside: None,
         }
     }
 
-    /// A stage begins.
-    pub(crate) fn begin(&mut self, stage: u32, begins_ns: u64, ends_ns: u64) {
+    /// A stage begins, which has about so many windows.
+    pub(crate) fn begin(&mut self, stage: u32, begins_ns: u64, ends_ns: u64, windows: u64) {
         self.stage = stage;
         self.begins_ns = begins_ns;
         self.ends_ns = ends_ns;
@@ -76,7 +79,7 @@ impl Collector {
         self.total.begin(stage, 0, begins_ns);
         self.window.begin(stage, 0, begins_ns);
         self.window_from_ns = begins_ns;
-        self.windows.clear();
+        self.rows.begin(begins_ns, windows);
     }
 
     /// The time of the stage begins: what was used before is not on its bill.
@@ -113,8 +116,7 @@ impl Collector {
         self.window.open = self.open();
         self.window.outstanding = self.outstanding();
         each(&self.window, &beside);
-        self.windows
-            .push(WindowRow::of(&self.window, &beside, self.begins_ns));
+        self.rows.push(&self.window, &beside);
         self.window.begin(self.stage, 0, until_ns);
         self.window_from_ns = until_ns;
     }
@@ -138,7 +140,7 @@ impl Collector {
         Collected {
             total,
             beside,
-            windows: std::mem::take(&mut self.windows),
+            windows: self.rows.take(),
         }
     }
 
@@ -237,7 +239,7 @@ mod tests {
         let pid = std::process::id();
         let used_ns = || ProcessBill::read(pid).unwrap().cpu_ns;
         let mut collector = Collector::new(1, vec![pid]);
-        collector.begin(1, 0, 1_000_000_000);
+        collector.begin(1, 0, 1_000_000_000, 1);
         collector.start_meters();
         let stage = collector.stop_meters();
         let from_ns = used_ns();
@@ -254,7 +256,7 @@ mod tests {
     fn the_busiest_loop_is_told_and_not_the_mean() {
         // Goal: one loop without a moment left is not hidden by others that rest. Method: two loops, and a grace that is not counted.
         let mut collector = Collector::new(2, Vec::new());
-        collector.begin(1, 0, 1_000_000_000);
+        collector.begin(1, 0, 1_000_000_000, 1);
         let mut hand_over = |loop_index, from_ns, until_ns, busy_ns| {
             let mut interval = Interval::new(1, loop_index, from_ns);
             interval.until_ns = until_ns;

@@ -160,7 +160,7 @@ impl Director {
         let begins_ns = self.plan.dial_from_ns;
         let head = self.head("ramp", StageKind::Ramp, Pace::Silent);
         self.output.stage_begins(&head, None);
-        self.collector.begin(0, begins_ns, u64::MAX);
+        self.collector.begin(0, begins_ns, u64::MAX, 0);
         self.collector.start_meters();
         let dialled_ns = self.plan.dial_at_ns(wanted);
         let mut open = 0;
@@ -242,26 +242,13 @@ impl Director {
         };
         self.output
             .stage_begins(&head, Some(duration.as_secs_f64()));
-        self.collector.begin(self.stages, begins_ns, order.ends_ns);
+        let windows = length_ns / self.interval_ns();
+        self.collector
+            .begin(self.stages, begins_ns, order.ends_ns, windows);
         self.engine.orders().give(order);
         self.receive_until(begins_ns);
         self.collector.start_meters();
-        let mut until_ns = begins_ns;
-        while until_ns < order.ends_ns {
-            until_ns = (until_ns + self.interval_ns()).min(order.ends_ns);
-            let is_last = until_ns == order.ends_ns;
-            // The loops hand over at that time; what they hand over comes a little later.
-            self.receive_until(until_ns + HAND_OVER_SLACK_NS);
-            if self.is_interrupted() {
-                // Until the loops look at their orders again they go on sending, and that counts.
-                let looked_ns = monotonic_ns().next_multiple_of(self.plan.interval_ns);
-                order.ends_ns = order.ends_ns.min(looked_ns);
-                break;
-            }
-            if !is_last {
-                self.cut_window(until_ns);
-            }
-        }
+        self.go_through(&mut order);
         let beside = self.collector.stop_meters();
         let grace_ns = self.settings.grace.as_nanos() as u64;
         let deadline_ns = order.ends_ns + grace_ns;
@@ -290,6 +277,26 @@ impl Director {
             result,
             total: collected.total,
         })
+    }
+
+    /// The time of a stage goes by, window by window. An interrupt ends it earlier.
+    fn go_through(&mut self, order: &mut Order) {
+        let mut until_ns = order.begins_ns;
+        while until_ns < order.ends_ns {
+            until_ns = (until_ns + self.interval_ns()).min(order.ends_ns);
+            let is_last = until_ns == order.ends_ns;
+            // The loops hand over at that time; what they hand over comes a little later.
+            self.receive_until(until_ns + HAND_OVER_SLACK_NS);
+            if self.is_interrupted() {
+                // Until the loops look at their orders again they go on sending, and that counts.
+                let looked_ns = monotonic_ns().next_multiple_of(self.plan.interval_ns);
+                order.ends_ns = order.ends_ns.min(looked_ns);
+                break;
+            }
+            if !is_last {
+                self.cut_window(until_ns);
+            }
+        }
     }
 
     fn head(&self, name: &str, kind: StageKind, pace: Pace) -> StageHead {

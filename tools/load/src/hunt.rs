@@ -47,6 +47,10 @@ pub(crate) fn hunt(director: &mut Director, find: &FindMax) -> Result<()> {
         };
         let duration = Duration::from_secs_f64(trial.seconds);
         let staged = director.stage(&name, kind, pace, duration)?;
+        if director.is_interrupted() {
+            // Cut short, it says nothing about its rate.
+            break;
+        }
         let outcome = outcome_of(&staged, &find.objective);
         if trial.rate_per_s > 0.0 {
             director.say(&format!(
@@ -72,7 +76,7 @@ pub(crate) fn hunt(director: &mut Director, find: &FindMax) -> Result<()> {
     director.run.search = Some(SearchResult {
         objective: find.objective.to_string(),
         rate_found: found.rate_found,
-        limited_by: Some(found.limited_by.to_string()),
+        limited_by: (!director.is_interrupted()).then(|| found.limited_by.to_string()),
         verified: found.verified,
         trials,
     });

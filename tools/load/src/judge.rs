@@ -22,15 +22,27 @@ pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_in
     if is_interrupted {
         doubts.push(Doubt::Interrupted);
     }
+    let mut of_stages = Vec::new();
+    let is_one_of_several = run.measured().count() > 1;
     for stage in run.measured() {
-        if plan.churn.is_none() {
+        // Where connections end as they should, some are always just being made.
+        let come_and_go = plan.churn.is_some() || stage.counts.closed > 0 && reasons.is_empty();
+        if !come_and_go {
             doubts.extend(of::fewer_connections(
                 plan.connections + plan.probe_connections,
                 stage.connections,
                 &reasons,
             ));
         }
+        let mut doubts = Vec::new();
         judge_stage(run.mode, stage, &mut doubts);
+        of_stages.extend(doubts.iter().map(|doubt| {
+            let mut warning = Warning::from(doubt);
+            if is_one_of_several {
+                warning.text = format!("{}: {}", stage.name, warning.text);
+            }
+            warning
+        }));
     }
     let congestion = plan
         .congestion
@@ -47,8 +59,10 @@ pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_in
         .and_then(|setting| setting.value.parse::<CoreList>().ok())
         .map_or(generator, |list| list.as_slice().to_vec());
     doubts.extend(of::shared_cores(&generator, &server));
-    for doubt in &doubts {
-        let warning = Warning::from(doubt);
+    let warnings = of_stages
+        .into_iter()
+        .chain(doubts.iter().map(Warning::from));
+    for warning in warnings {
         if !run.warnings.contains(&warning) {
             run.warnings.push(warning);
         }

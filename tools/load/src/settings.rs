@@ -2,6 +2,8 @@
 //!
 //! Each setting is written down with its origin ([`Setting`]), since a result without its settings is a rumour.
 
+use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +13,10 @@ use polyloop::server::ServerSettings;
 use polyloop::{DescriptorTables, Remote, Tuning};
 use polyloop_core::placement::{Pin, Wish};
 use polyloop_core::units::{format_count, format_duration};
+use polyloop_measure::bill::ProcessBill;
 use polyloop_sys::clock::monotonic_ns;
 use polyloop_sys::descriptors;
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::args::{CloseArg, RunArgs, TablesArg, Way};
 use crate::engine::plan::PROBE_BYTES;
@@ -87,6 +91,7 @@ impl Settings {
         let mut notes = Notes::default();
         let to = targets(&args.target)?;
         notes.typed("target", args.target.join(","));
+        refuse_strange_names(args)?;
         let workload = workload(args, &mut notes)?;
         let (pace, mode) = pace(args, &mut notes);
         let find_max = find_max(args, &mut notes);
@@ -313,6 +318,35 @@ impl Notes {
     }
 }
 
+/// Names that the kernel has to know: a slip is told now, not as a figure that is missing in the result, or as an error of every
+/// connection.
+fn refuse_strange_names(args: &RunArgs) -> Result<(), SettingsError> {
+    for &pid in &args.server_pid {
+        ProcessBill::read(pid).map_err(|error| {
+            SettingsError(format!(
+                "--server-pid {pid}: {error:#}; name a process that runs on this host (pgrep finds it), or leave the flag out"
+            ))
+        })?;
+    }
+    if let Some(name) = &args.congestion {
+        try_congestion(name).map_err(|error| {
+            let known = fs::read_to_string(CONGESTIONS).unwrap_or_default();
+            SettingsError(format!(
+                "--congestion {name}: {error}; this kernel has {}, and others after modprobe tcp_NAME",
+                known.trim()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// Asks for a congestion control as a connection would.
+fn try_congestion(name: &str) -> io::Result<()> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::sockopt::set_tcp_congestion(&socket, name)?;
+    Ok(())
+}
+
 fn targets(texts: &[String]) -> Result<Vec<Remote>, SettingsError> {
     if texts.is_empty() {
         return refused("there is no target: name the server, as in polyloop-load 127.0.0.1:7000");
@@ -351,7 +385,7 @@ fn workload(args: &RunArgs, notes: &mut Notes) -> Result<Workload, SettingsError
     }
     if let Some(path) = &args.script {
         notes.typed("script", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = fs::read_to_string(path).map_err(|error| {
             SettingsError(format!(
                 "--script {}: {error}; name a file of send and expect lines",
                 path.display()
@@ -573,6 +607,9 @@ fn tables(
         limit.soft,
     ))
 }
+
+/// Where the kernel lists what it can be asked for.
+const CONGESTIONS: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 
 fn default_loops() -> u64 {
     (polyloop_measure::host::cores() as u64 / 2).max(1)

@@ -3,7 +3,7 @@
 //! The one idea: recording is one clock read and an increment on the loop's own memory; merging, percentiles and files
 //! are for the collector's thread, which is given a whole [`Interval`] at a time.
 //!
-//! All durations are nanoseconds. Histograms keep three digits from one microsecond to two minutes and never lose a sample:
+//! All durations are nanoseconds. Histograms keep three digits from a nanosecond to two minutes and never lose a sample:
 //! what is longer counts as the longest.
 
 use hdrhistogram::Histogram;
@@ -226,8 +226,11 @@ impl Interval {
             (&mut self.connect, &other.connect),
             (&mut self.probe, &other.probe),
         ] {
-            // Both have the same bounds, so that everything fits.
-            let _ = into.add(from);
+            // Adding walks through all of the memory, that of an empty one too.
+            if !from.is_empty() {
+                // Both have the same bounds, so that everything fits.
+                let _ = into.add(from);
+            }
         }
     }
 }

@@ -427,8 +427,11 @@ impl Client {
             }
         }
         if self.talk.is_last_answer() && !self.sent.is_empty() {
-            // It will close the connection, and answer nothing that is on its way.
-            self.fail(cx, Fault::Finished, now_ns);
+            // It will close the connection, and answer nothing that is on its way. It is well all the same, and dialled again at
+            // once: a pause would be ours, and in the latency of what is planned meanwhile.
+            self.shared.fault(Fault::Finished);
+            self.give_up_sent(now_ns);
+            self.begin_anew(cx, now_ns);
             return;
         }
         if self.sent.is_empty() && (self.has_asked_all() || self.talk.is_last_answer()) {

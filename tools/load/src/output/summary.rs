@@ -56,6 +56,7 @@ fn search(search: &SearchResult) -> String {
     let found = match search.rate_found {
         Some(found) if search.verified => format!("{}/s, verified", rate(found)),
         Some(found) => format!("{}/s, NOT verified", rate(found)),
+        None if search.limited_by.is_none() => "the search did not get to its end".to_owned(),
         None => "no rate at which it holds".to_owned(),
     };
     let mut text = format!("highest rate with {}: {found}\n", search.objective);

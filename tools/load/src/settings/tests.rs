@@ -83,3 +83,27 @@ fn every_setting_of_a_search_is_written_down() {
         assert_eq!(format!("{start}/s"), noted);
     }
 }
+
+#[test]
+fn names_that_the_kernel_does_not_know_are_refused() {
+    // Goal: a slip of the keyboard is told before the load, with what there is. Method: a process and a congestion control that are not
+    // there, and those that are.
+    let with = |server_pid, congestion: Option<&str>| {
+        Settings::new(&RunArgs {
+            target: vec!["127.0.0.1:1".to_owned()],
+            server_pid: vec![server_pid],
+            congestion: congestion.map(str::to_owned),
+            ..RunArgs::default()
+        })
+        .map_err(|error| error.to_string())
+    };
+    let own = std::process::id();
+    let known = fs::read_to_string(CONGESTIONS).unwrap();
+    let first = known.split_whitespace().next();
+    with(own, first).unwrap();
+    let error = with(u32::MAX, None).unwrap_err();
+    assert!(error.starts_with("--server-pid 4294967295: "), "{error}");
+    let error = with(own, Some("cubik")).unwrap_err();
+    assert!(error.starts_with("--congestion cubik: "), "{error}");
+    assert!(error.contains(known.trim()), "{error}");
+}

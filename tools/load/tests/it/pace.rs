@@ -183,6 +183,29 @@ fn a_search_begins_at_the_rate_that_was_typed() {
 }
 
 #[test]
+fn a_search_ends_at_what_the_server_can() {
+    // Goal: the search finds a limit that is not its own. Method: eight connections to a server that takes 20 ms for each answer, which
+    // is 400 a second and no more; trials are so short that eight that wait at the end are worth a tenth.
+    let _shared = beside_others();
+    let served = Served::with(slow_echo);
+    let mut args = vec![served.target.as_str(), "--find-max", "p50<100ms", "-c", "8"];
+    args.extend(["--rate", "200/s", "--format", "json", "--grace", "1s"]);
+    args.extend(["--duration", "200ms", "--warm-up", "0s", "--live", "off"]);
+    let search = run(&args).exits(0).result().search.unwrap();
+    assert!(
+        search.trials.iter().any(|trial| !trial.passed),
+        "{search:?}"
+    );
+    let limit = search.limited_by.as_deref().unwrap();
+    assert!(!limit.contains("highest rate allowed"), "{search:?}");
+    // On a host that is busy with other things it may find none.
+    assert!(
+        search.rate_found.is_none_or(|found| found < 450.0),
+        "{search:?}"
+    );
+}
+
+#[test]
 fn awaiting_the_next_send_is_not_being_saturated() {
     // Goal: a loop that spins until the next send uses a whole processor and is not called busy. Method: a spin longer than any gap.
     let _shared = beside_others();

@@ -57,6 +57,25 @@ fn an_interrupt_loses_nothing() {
 }
 
 #[test]
+fn a_trial_that_is_cut_short_is_no_trial() {
+    // Goal: a search that is interrupted claims no rate that it has not tried to the end. Method: a first trial of an hour.
+    let _shared = beside_others();
+    let served = Served::with(echo);
+    let directory = directory("a_trial_that_is_cut_short_is_no_trial");
+    let json = path_in(&directory, "a.json");
+    let mut args = endless(&served.target, &json);
+    args.extend(["--find-max", "p50<2s", "--rate", "2k/s"]);
+    let child = command(&args).spawn().unwrap();
+    eventually("requests are made", || served.bytes() > 400 * 64);
+    kill(child.id(), Signal::INT);
+    Ran::of(child)
+        .exits(3)
+        .says(&["the search did not get to its end"]);
+    let search = RunResult::read(Path::new(&json)).unwrap().search.unwrap();
+    assert_eq!((search.rate_found, search.trials.len()), (None, 0));
+}
+
+#[test]
 fn an_interrupt_while_connections_are_made_ends_the_run() {
     // Goal: the ramp is interrupted as a stage is. Method: connections so slow to come that there are never enough.
     let _shared = beside_others();

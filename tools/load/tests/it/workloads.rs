@@ -343,3 +343,17 @@ fn an_http_server_may_close_after_some_requests() {
     assert!(stage.counts.closed > 4, "{stage:?}");
     assert!(stage.counts.connected > 4, "{stage:?}");
 }
+
+#[test]
+fn an_end_that_was_announced_costs_no_pause() {
+    // Goal: what a pipeline had on its way behind the last answer is counted as a fault, and the next connection is made at once.
+    // Method: a server that closes after ten answers, a closed loop of four at once: with a pause of a tenth of a second after each
+    // end there would be four connections of each client at most.
+    let _shared = beside_others();
+    let served = Served::with(http(10));
+    let flags = ["--http", "/page", "--closed", "--pipeline", "4", "-c", "4"];
+    let (stage, _) = measure(&served.target, &flags);
+    assert!(stage.counts.faults["finished"] > 24, "{stage:?}");
+    assert!(stage.counts.connected > 24, "{stage:?}");
+    assert!(stage.counts.unanswered > 0, "{stage:?}");
+}
