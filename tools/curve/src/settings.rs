@@ -1,6 +1,7 @@
 //! A sweep that can be run, worked out from what was typed: subjects found or skipped, axes checked, cores placed.
 
 use anyhow::{Context, Result, bail};
+use polyloop_core::units::parse_count;
 use polyloop_measure::host;
 
 use crate::args::{HowArgs, RunArgs, Study, SyscallsArg};
@@ -11,7 +12,7 @@ use crate::run::server::find_program;
 use crate::run::syscalls::Tracer;
 use crate::run::{Sweep, find_load};
 use crate::subject::Subject;
-use crate::sweep::{Axis, setups};
+use crate::sweep::{Axis, Setup, setups};
 
 /// A sweep and what its file begins with.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ impl Settings {
         }
         let (setups, cannot) = setups(&subjects, &args.sweep)?;
         left_out.extend(cannot);
+        let (setups, beyond) = within_open_files(setups, host::open_files_max());
+        left_out.extend(beyond);
         if setups.is_empty() {
             bail!("nothing to measure: {}", left_out.join("; "));
         }
@@ -61,11 +64,7 @@ impl Settings {
                 subjects.push(Subject::find(name)?);
             }
         }
-        let loops_max = setups
-            .iter()
-            .map(crate::sweep::Setup::loops)
-            .max()
-            .unwrap_or(1);
+        let loops_max = setups.iter().map(Setup::loops).max().unwrap_or(1);
         let sweep = sweep(&args.how, subjects, setups, loops_max)?;
         if args.how.syscalls == SyscallsArg::Auto && sweep.tracer.is_none() {
             left_out.push(
@@ -97,10 +96,26 @@ impl Settings {
     }
 }
 
+/// Leaves out setups with more connections than a server may have descriptors.
+fn within_open_files(setups: Vec<Setup>, open_files_max: u64) -> (Vec<Setup>, Vec<String>) {
+    let room = open_files_max.saturating_sub(OPEN_FILES_SPARE);
+    let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+    for setup in setups {
+        let connections = setup.settings.get("connections");
+        match connections.and_then(|text| parse_count(text).ok()) {
+            Some(count) if count > room => left_out.push(format!(
+                "{setup}: a process may have {open_files_max} open files here (ulimit -Hn, LimitNOFILE=)"
+            )),
+            _ => kept.push(setup),
+        }
+    }
+    (kept, left_out)
+}
+
 fn sweep(
     how: &HowArgs,
     subjects: Vec<Subject>,
-    setups: Vec<crate::sweep::Setup>,
+    setups: Vec<Setup>,
     loops_max: usize,
 ) -> Result<Sweep> {
     let allowed = polyloop_sys::cores::allowed();
@@ -195,7 +210,10 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
         ),
         Study::Connections => (
             &["polyloop-echo", "bare-mio", "tokio-echo"],
-            &["loops=1", "connections=100,200,500,1000,2000,5000,10k"],
+            &[
+                "loops=1",
+                "connections=100,200,500,1000,2000,5000,10k,19k,50k,100k",
+            ],
         ),
         Study::Loops => (&["polyloop-echo"], &["loops=1,2,4,8", "connections=256"]),
         Study::Gate => (
@@ -210,6 +228,9 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
         how,
     })
 }
+
+/// Listeners, polls, wakers, standard streams, pipes and some to spare.
+const OPEN_FILES_SPARE: u64 = 128;
 
 fn built_in() -> String {
     Subject::built_in_names().collect::<Vec<_>>().join(", ")
@@ -228,6 +249,20 @@ mod tests {
             crate::args::Command::Run(run) => run,
             _ => panic!("another command"),
         }
+    }
+
+    #[test]
+    fn more_connections_than_descriptors_are_left_out_and_said() {
+        // Goal: a study goes on where a host allows less than it asks for. Method: a limit of 20,000 open files.
+        let axis = "connections=100,19k,50k".parse().unwrap();
+        let subject = Subject::find("bare-mio").unwrap();
+        let (all, _) = setups(&[subject], &[axis]).unwrap();
+        let (kept, left_out) = within_open_files(all, 20_000);
+        assert_eq!(kept.len(), 2);
+        let [reason] = &left_out[..] else {
+            panic!("{left_out:?}")
+        };
+        assert!(reason.contains("connections=50k") && reason.contains("20000 open files"));
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub fn commit() -> Option<String> {
     })
 }
 
+/// The most open files that a process started here may have.
+#[must_use]
+pub fn open_files_max() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
 /// Raises the soft limit of open files to the hard one; servers started afterwards inherit it.
 ///
 /// # Errors

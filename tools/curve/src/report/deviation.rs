@@ -35,7 +35,7 @@ pub(super) fn deviation(groups: &[Group<'_>]) -> Made {
         let name = label(&group.setup, &varying, &[]);
         let name = name.replace(&format!("{AXIS}="), "");
         name.split_once(' ')
-            .map_or(name.clone(), |(_, rest)| rest.to_owned())
+            .map_or_else(|| name.clone(), |(_, rest)| rest.to_owned())
     });
     let names = names.collect();
     let mut says = vec![
