@@ -368,7 +368,7 @@ mod tests {
         let of = |second: usize| shares(&looks[second], &looks[second + 1], &loops);
         assert_eq!(of(0), Some(vec![1.5, 0.5]));
         assert_eq!((of(1), of(2)), (None, Some(vec![0.5, 1.5])));
-        assert_eq!(busiest(&looks[0], &looks[3], 1), []);
+        assert!(busiest(&looks[0], &looks[3], 1).is_empty());
     }
 
     #[test]
