@@ -20,7 +20,7 @@ struct Anchor {
     child: Child,
     addr: SocketAddr,
     /// What answers behind a proxy.
-    _behind: Option<Box<Anchor>>,
+    _behind: Option<Box<Self>>,
 }
 
 impl Anchor {
