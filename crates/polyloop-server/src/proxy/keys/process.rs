@@ -143,5 +143,5 @@ const FORMAT: Choice<AccessLogFormat> = Choice(&[
     ("logfmt", AccessLogFormat::Logfmt),
     ("json", AccessLogFormat::Json),
 ]);
-/// A table of sources above this is memory that a flood of addresses can take: 256 MiB a loop.
+/// A table of sources above this is memory that a flood of addresses can take: 256 MiB a scope.
 const SOURCES_MAX: u64 = 1 << 22;
