@@ -21,6 +21,7 @@
 mod accept;
 mod callback;
 mod close;
+mod pressure;
 mod ready;
 pub(crate) mod session;
 mod splice;
@@ -40,9 +41,11 @@ use crate::token::{Side, Target};
 use crate::tuning::Tuning;
 use crate::wiring::{Handed, Post, Seat};
 use accept::{Acceptor, AcceptorOf};
+use polyloop_core::overload::Level;
 use polyloop_core::runqueue::RunQueue;
 use polyloop_core::slots::{INDEX_MAX, Key, Slots};
 use polyloop_core::wheel::Wheel;
+use pressure::Allowance;
 use session::{LegFlags, Session, SessionFlags};
 use splice::Pipes;
 use std::collections::VecDeque;
@@ -62,6 +65,7 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     driver: D,
     factory: F,
     tuning: Tuning,
+    allowance: Allowance,
     board: Arc<LoopBoard>,
     sessions: Slots<Session<D::Stream, D::Pipe, F::Handler>>,
     /// Sessions that the loop made for itself.
@@ -200,6 +204,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             defers_output: false,
             dispatches: 0,
             turn_started_ns: now_ns,
+            allowance: Allowance::new(&tuning, Level::Normal),
             tuning,
         };
         dispatcher.open_residents();
@@ -491,12 +496,15 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Orders from the control thread, all of them, before everything else.
+    /// Orders from the control thread, all of them, and the level of memory, before everything else.
     fn phase_control(&mut self) {
         self.board.beat.phase(Phase::Control);
         while let Some(order) = self.post.next_control() {
             self.progress = true;
             self.obey(order);
+        }
+        if let Some(level) = self.post.take_level() {
+            self.obey_level(level);
         }
         match self.life {
             Life::Draining {

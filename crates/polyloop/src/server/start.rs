@@ -1,6 +1,7 @@
 //! Starting: everything that can fail is done before the first connection is taken.
 
 use super::control::{Command, LoopCommands, LoopExit, Signals, SocketFiles, Started};
+use super::memory::MemoryLimit;
 use super::status::{BoundListener, DescriptorFacts, Life, Status};
 use super::{
     AcceptMode, DescriptorTables, Listening, LoopInfo, MakeFactory, Server, ServerSettings,
@@ -55,6 +56,7 @@ pub(super) fn start<M: MakeFactory>(
     // Before the listeners, so that it is dropped after them.
     let mut files = SocketFiles::default();
     let opened = open_listeners(&settings, &placement, &listeners, &mut files)?;
+    let memory = MemoryLimit::find(settings.memory_max)?;
     let drivers = open_drivers(&tunings)?;
     let descriptors = budget(&settings, &tunings, limit)?;
     let wakers = drivers.iter().map(Driver::waker).collect();
@@ -63,7 +65,14 @@ pub(super) fn start<M: MakeFactory>(
     let pools = Arc::new(pools);
     let offload: Arc<dyn Offload> = Arc::clone(&pools) as _;
     let (seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
-    let status = status_of::<M>(&console, pools, placement, descriptors, opened.bound);
+    let status = status_of::<M>(
+        &console,
+        pools,
+        placement,
+        descriptors,
+        memory.as_ref(),
+        opened.bound,
+    );
     let mut started = Started::new(
         &settings,
         status,
@@ -74,6 +83,7 @@ pub(super) fn start<M: MakeFactory>(
         files,
     )
     .map_err(os("opening the control thread's poll"))?;
+    started.watch_memory(memory);
     let make = Arc::new(make);
     let crew = drivers
         .into_iter()
@@ -108,6 +118,7 @@ fn status_of<M: MakeFactory>(
     pools: Arc<OffloadPools>,
     placement: Placement,
     descriptors: DescriptorFacts,
+    memory: Option<&MemoryLimit>,
     listeners: Vec<BoundListener>,
 ) -> Arc<Status> {
     Arc::new(Status {
@@ -116,6 +127,8 @@ fn status_of<M: MakeFactory>(
         pools,
         placement,
         descriptors,
+        memory: memory.map(|limit| limit.facts.clone()),
+        overload: Arc::clone(console.overload()),
         listeners,
         handler_names: <<M::Factory as Factory>::Handler as Handler>::NAMES,
         started_ns: polyloop_sys::clock::monotonic_ns(),

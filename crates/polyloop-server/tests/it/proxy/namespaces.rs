@@ -65,7 +65,7 @@ impl Space {
     }
 
     /// Sets a system setting of the network.
-    fn set(&self, key: &str, value: &str) {
+    pub(super) fn set(&self, key: &str, value: &str) {
         self.enter(|| fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap());
     }
 
@@ -122,7 +122,7 @@ fn ip(args: &[&str]) -> bool {
 }
 
 /// Sends into every stream until nobody takes any more, for some rounds.
-fn push_until_stuck(streams: &[TcpStream]) {
+pub(super) fn push_until_stuck(streams: &[TcpStream]) {
     let block = vec![7; 64 * 1024];
     let mut rounds_stuck = 0;
     eventually("nobody takes any more", || {
@@ -379,11 +379,11 @@ fn thousands_who_never_read_stay_within_their_watermarks() {
 }
 
 /// A group of processes whose memory is limited (cgroup v1); gone with the value.
-struct MemoryGroup(PathBuf);
+pub(super) struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
     /// `None`, with a message, where the test may not make one.
-    fn new(limit: u64) -> Option<Self> {
+    pub(super) fn new(limit: u64) -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let ours = groups
             .lines()
@@ -403,8 +403,17 @@ impl MemoryGroup {
         Some(Self(path))
     }
 
+    /// A command that runs what follows in it, by `ip`.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec ip \"$@\""])
+            .arg(&self.0);
+        command
+    }
+
     /// How often somebody in it was killed for want of memory.
-    fn kills(&self) -> u64 {
+    pub(super) fn kills(&self) -> u64 {
         let text = fs::read_to_string(self.0.join("memory.oom_control")).unwrap();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.unwrap().parse().unwrap()
@@ -438,10 +447,7 @@ fn within_little_memory_it_holds_as_many_as_were_said() {
     space.set("tcp_rmem", "4096 32768 65536");
     space.set("tcp_wmem", "4096 16384 65536");
     let listener = space.listen("127.0.0.1:0");
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec ip \"$@\""])
-        .arg(&group.0);
+    let command = group.command();
     let flags = ["--splice", "off", "--max-connections", "200"];
     let to = listener.local_addr().unwrap().to_string();
     let server = space.proxy_of(command, "127.0.0.1:0", &to, &flags);
