@@ -222,7 +222,7 @@ mod tests {
         }
 
         fn write(&self, file: &str, text: &str) {
-            let path = self.0.join(file);
+            let path = self.0.join(file.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
