@@ -90,7 +90,8 @@ impl Level {
         };
         let holds = |level: Self| {
             let is_entered = self >= level;
-            let mark = at_percent(level).saturating_sub(u64::from(is_entered) * LEAVE_BELOW_PERCENT);
+            let mark =
+                at_percent(level).saturating_sub(u64::from(is_entered) * LEAVE_BELOW_PERCENT);
             is_share(used_bytes, max_bytes, mark)
         };
         if holds(Self::Stop) {

@@ -19,7 +19,9 @@ use polyloop_core::admission::WhenFull;
 use polyloop_core::cores::{CoreList, OnCore};
 use polyloop_core::placement::Pin;
 use polyloop_core::spread::Spread;
-use polyloop_core::units::{UnitError, format_bytes, parse_bytes, parse_count, parse_duration, parse_percent};
+use polyloop_core::units::{
+    UnitError, format_bytes, parse_bytes, parse_count, parse_duration, parse_percent,
+};
 use polyloop_sys::ListenAddr;
 use tracing_subscriber::filter::LevelFilter;
 

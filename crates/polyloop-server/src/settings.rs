@@ -143,7 +143,10 @@ fn server_settings(args: &ServeArgs, tuning: Tuning) -> Result<ServerSettings, U
 
 fn memory_max(args: &ServeArgs) -> Result<Option<MemoryMax>, UsageError> {
     if let Some(MemoryArg(MemoryMax::Bytes(size))) = args.memory_max {
-        within(Some(size), &bytes("--memory-max", MEMORY_BYTES.0, MEMORY_BYTES.1))?;
+        within(
+            Some(size),
+            &bytes("--memory-max", MEMORY_BYTES.0, MEMORY_BYTES.1),
+        )?;
     }
     Ok(args.memory_max.map(|MemoryArg(memory_max)| memory_max))
 }

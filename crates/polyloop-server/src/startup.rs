@@ -165,7 +165,9 @@ fn memory(settings: &Settings, status: &Status) -> String {
     let Some(facts) = &status.memory else {
         return match settings.server.memory_max {
             MemoryMax::Off => "not watched, as asked".to_owned(),
-            _ => "not watched: no control group has a limit, and there is no --memory-max".to_owned(),
+            _ => {
+                "not watched: no control group has a limit, and there is no --memory-max".to_owned()
+            }
         };
     };
     let max = format_bytes(facts.max_bytes);

@@ -178,7 +178,11 @@ fn groups_above(mount: &Path, group: &str, version: &Version) -> Vec<MemoryGroup
 fn open_group(path: &Path, version: &Version) -> Option<MemoryGroup> {
     // The word `max` does not parse, and is no limit.
     let limit = fs::read_to_string(path.join(version.limit)).ok()?;
-    let limit_bytes = limit.trim().parse().ok().filter(|&bytes| bytes < UNLIMITED)?;
+    let limit_bytes = limit
+        .trim()
+        .parse()
+        .ok()
+        .filter(|&bytes| bytes < UNLIMITED)?;
     Some(MemoryGroup {
         path: path.to_owned(),
         limit_bytes,
@@ -193,12 +197,19 @@ fn with_text(file: &File, read: impl FnOnce(&str) -> Option<u64>) -> io::Result<
     let mut bytes = [0; FILE_BYTES_MAX];
     let count = file.read_at(&mut bytes, 0)?;
     let text = std::str::from_utf8(&bytes[..count]).unwrap_or_default();
-    read(text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no number where one was expected"))
+    read(text).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no number where one was expected",
+        )
+    })
 }
 
 /// The number after a name, in lines of names and numbers; 0 without such a line.
 fn field(text: &str, name: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.map_or(Some(0), |value| value.trim().parse().ok())
 }
 
@@ -257,7 +268,10 @@ mod tests {
         tree.write("a/b/memory.max", "950\n");
         assert_eq!(tree.tightest(groups), Some((900, "a".into())));
         // A group that is not mounted here: the mount is what is known of it.
-        assert_eq!(tree.tightest("0::/elsewhere/x\n"), Some((1000, String::new())));
+        assert_eq!(
+            tree.tightest("0::/elsewhere/x\n"),
+            Some((1000, String::new()))
+        );
         let gauge = MemoryGauge::of_group(tightest_at(&tree.0, groups).unwrap());
         assert_eq!(gauge.used_bytes().unwrap(), 2, "there is no memory.stat");
         tree.write("a/memory.current", "800\n");
@@ -271,12 +285,19 @@ mod tests {
         let tree = Tree::new("stat");
         tree.write("memory.max", "4096\n");
         tree.write("memory.current", "1000\n");
-        tree.write("memory.stat", "anon 5\nactive_file 9\ninactive_file 300\ninactive_file_x 7\n");
-        let used = |groups| MemoryGauge::of_group(tightest_at(&tree.0, groups).unwrap()).used_bytes();
+        tree.write(
+            "memory.stat",
+            "anon 5\nactive_file 9\ninactive_file 300\ninactive_file_x 7\n",
+        );
+        let used =
+            |groups| MemoryGauge::of_group(tightest_at(&tree.0, groups).unwrap()).used_bytes();
         assert_eq!(used("0::/\n").unwrap(), 700);
         tree.write("memory/m/memory.limit_in_bytes", "2048\n");
         tree.write("memory/m/memory.usage_in_bytes", "1000\n");
-        tree.write("memory/m/memory.stat", "inactive_file 3\ntotal_inactive_file 5000\n");
+        tree.write(
+            "memory/m/memory.stat",
+            "inactive_file 3\ntotal_inactive_file 5000\n",
+        );
         assert_eq!(used("4:cpu,memory:/m\n0::/\n").unwrap(), 0);
     }
 

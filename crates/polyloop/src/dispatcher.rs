@@ -496,15 +496,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Orders from the control thread, all of them, and the level of memory, before everything else.
+    /// The level of memory, and all orders from the control thread, before everything else.
     fn phase_control(&mut self) {
         self.board.beat.phase(Phase::Control);
+        // First: a drain accepts once more, and not without memory.
+        if let Some(level) = self.post.take_level() {
+            self.obey_level(level);
+        }
         while let Some(order) = self.post.next_control() {
             self.progress = true;
             self.obey(order);
-        }
-        if let Some(level) = self.post.take_level() {
-            self.obey_level(level);
         }
         match self.life {
             Life::Draining {

@@ -96,7 +96,9 @@ pub use crate::{
     wiring::{Capacities, Console, Seat, wire},
 };
 #[cfg(not(loom))]
-pub use polyloop_core::{admission::WhenFull, overload::Level, runqueue::Class, spread::Spread, wheel::TimerKey};
+pub use polyloop_core::{
+    admission::WhenFull, overload::Level, runqueue::Class, spread::Spread, wheel::TimerKey,
+};
 #[cfg(not(loom))]
 pub use polyloop_sys::{
     dial::{Dial, KeepAlive, Remote, Vigilance},

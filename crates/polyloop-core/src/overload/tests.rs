@@ -53,10 +53,7 @@ fn levels_have_names_and_numbers() {
     }
     assert_eq!(Level::from_index(7), Level::Stop);
     assert_eq!(Level::ALL.map(Level::name), ["normal", "shrink", "stop"]);
-    assert_eq!(
-        Level::ALL.map(Level::is_pressed),
-        [false, true, true]
-    );
+    assert_eq!(Level::ALL.map(Level::is_pressed), [false, true, true]);
 }
 
 #[test]

@@ -122,7 +122,14 @@ fn at_the_cap_the_next_one_waits() {
 fn beyond_its_memory_it_lets_nobody_in_and_says_so() {
     // Goal: loops that sleep are told, newcomers wait and wake nobody, administrators get in and are told the level. Method: a
     // limit below what the program itself takes, over two loops, with nothing else to watch.
-    let flags = ["--loops", "2", "--memory-max", "1MiB", "--stall-after", "off"];
+    let flags = [
+        "--loops",
+        "2",
+        "--memory-max",
+        "1MiB",
+        "--stall-after",
+        "off",
+    ];
     let mut server = Polyloop::echo(&flags);
     eventually("both loops are paused", || {
         server.metric("polyloop_paused") == 2

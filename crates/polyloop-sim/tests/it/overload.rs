@@ -40,7 +40,10 @@ fn without_memory_newcomers_wait_and_come_in_when_there_is_some() {
     assert_eq!(sim.sum(|numbers| numbers.live.value()), 8);
     assert_eq!(sim.sum(|numbers| numbers.paused.value()), 2);
     assert_eq!(sim.sum(|numbers| numbers.accept_paused.value()), 2);
-    assert_eq!(sim.sum(|numbers| numbers.accept_paused_by_memory.value()), 2);
+    assert_eq!(
+        sim.sum(|numbers| numbers.accept_paused_by_memory.value()),
+        2
+    );
     for client in &inside {
         assert_eq!(client.send(b"still here"), 10);
         assert_eq!(drain_client(&mut sim, client), b"still here");
@@ -49,7 +52,10 @@ fn without_memory_newcomers_wait_and_come_in_when_there_is_some() {
     sim.settle();
     assert_eq!(sim.sum(|numbers| numbers.live.value()), 16);
     assert_eq!(sim.sum(|numbers| numbers.paused.value()), 0);
-    assert_eq!(sim.sum(|numbers| numbers.accept_resumed_by_memory.value()), 2);
+    assert_eq!(
+        sim.sum(|numbers| numbers.accept_resumed_by_memory.value()),
+        2
+    );
     for client in &waiting {
         assert_eq!(client.send(b"in"), 2);
         assert_eq!(drain_client(&mut sim, client), b"in");
@@ -106,7 +112,11 @@ fn a_full_loop_that_ran_out_of_memory_remembers_both() {
 fn a_slow_peer_is_read_less_under_pressure() {
     // Goal: what a peer that does not read can make us keep is a quarter of the watermark and a quarter of a read, and all of it
     // arrives in the end. Method: the same peer at each level.
-    for (level, at_most) in [(Level::Normal, 128 << 10), (Level::Shrink, 32 << 10), (Level::Stop, 32 << 10)] {
+    for (level, at_most) in [
+        (Level::Normal, 128 << 10),
+        (Level::Shrink, 32 << 10),
+        (Level::Stop, 32 << 10),
+    ] {
         let world = World::new(3);
         let mut sim = echo_server(&world, &Tuning::default());
         let client = world.connect(sim.listeners());
@@ -116,13 +126,21 @@ fn a_slow_peer_is_read_less_under_pressure() {
         let bytes = pattern(1_000_000);
         let mut sent = say(&mut sim, &client, &bytes);
         let held = kept(&sim);
-        assert!((16 << 10..=at_most).contains(&held), "{held} kept at {level:?}");
+        assert!(
+            (16 << 10..=at_most).contains(&held),
+            "{held} kept at {level:?}"
+        );
         let mut got = drain_client(&mut sim, &client);
         while sent < bytes.len() {
             sent += say(&mut sim, &client, &bytes[sent..]);
             got.extend(drain_client(&mut sim, &client));
         }
-        assert!(got == bytes, "{} of {} bytes, in order", got.len(), bytes.len());
+        assert!(
+            got == bytes,
+            "{} of {} bytes, in order",
+            got.len(),
+            bytes.len()
+        );
         drop(client);
         sim.console().set_level(Level::Normal);
         assert_at_rest(&mut sim, &world);

@@ -2,8 +2,8 @@
 //!
 //! It serves no connection, so that a loop that is stuck cannot keep the process from being told to end.
 
-use super::status::{Life, Status};
 use super::memory::{MemoryLimit, MemoryWatch};
+use super::status::{Life, Status};
 use super::watchdog::{Rounds, Watchdog};
 use super::{ServerSettings, StartError};
 use crate::control::LoopEnd;

@@ -209,7 +209,10 @@ mod tests {
             "memory: 92MiB of 96MiB in use (95%), nobody new is let in"
         );
         let text = told(Level::Shrink, 89 << 20);
-        assert!(text.ends_with("(92%), slow peers are waited for earlier"), "{text}");
+        assert!(
+            text.ends_with("(92%), slow peers are waited for earlier"),
+            "{text}"
+        );
         let text = told(Level::Normal, 48 << 20);
         assert!(text.ends_with("(50%), nothing is shed any more"), "{text}");
     }
@@ -218,7 +221,9 @@ mod tests {
     fn what_is_switched_off_watches_nothing() {
         // Goal: off is off, and a size counts wherever the test runs. Method: both.
         assert!(MemoryLimit::find(MemoryMax::Off).unwrap().is_none());
-        let found = MemoryLimit::find(MemoryMax::Bytes(1 << 20)).unwrap().unwrap();
+        let found = MemoryLimit::find(MemoryMax::Bytes(1 << 20))
+            .unwrap()
+            .unwrap();
         assert_eq!(found.facts.max_bytes, 1 << 20);
         assert!(!found.facts.is_of_group);
         assert!(found.gauge.used_bytes().unwrap() > 0);

@@ -72,7 +72,10 @@ impl<M: Send + 'static> Rounds<M> {
         loop {
             // A look too many is harmless: whoever is asked early says how long it still is.
             let stalls = self.stalls.as_mut().map(Watchdog::look_at_all);
-            let memory = self.memory.as_mut().map(|memory| memory.look(monotonic_ns()));
+            let memory = self
+                .memory
+                .as_mut()
+                .map(|memory| memory.look(monotonic_ns()));
             let Some(interval) = stalls.into_iter().chain(memory).min() else {
                 return;
             };
