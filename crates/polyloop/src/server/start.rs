@@ -51,7 +51,6 @@ pub(super) fn start<M: MakeFactory>(
     }
     let limit = prepare_process()?;
     let placement = find_placement(&settings)?;
-    let loops = placement.loops.len();
     let tunings = tunings(&settings, &placement)?;
     // Before the listeners, so that it is dropped after them.
     let mut files = SocketFiles::default();
@@ -84,11 +83,34 @@ pub(super) fn start<M: MakeFactory>(
     )
     .map_err(os("opening the control thread's poll"))?;
     started.watch_memory(memory);
+    launch_all(
+        started,
+        make,
+        &settings,
+        tunings,
+        drivers,
+        seats,
+        opened.gates,
+    )?
+    .wait_until_serving()
+}
+
+/// Starts the thread of each loop.
+fn launch_all<M: MakeFactory>(
+    mut started: Started<Message<M>>,
+    make: M,
+    settings: &ServerSettings,
+    tunings: Vec<Tuning>,
+    drivers: Vec<MioDriver>,
+    seats: Vec<Seat<MioDriver, Message<M>>>,
+    gates: Vec<Vec<Gate<Listener>>>,
+) -> Result<Started<Message<M>>, StartError> {
+    let loops = drivers.len();
     let make = Arc::new(make);
     let crew = drivers
         .into_iter()
         .zip(seats)
-        .zip(opened.gates)
+        .zip(gates)
         .zip(tunings);
     for (index, (((driver, seat), gates), tuning)) in crew.enumerate() {
         let berth = Berth {
@@ -99,7 +121,7 @@ pub(super) fn start<M: MakeFactory>(
             tuning,
             tables: settings.tables,
             core: started.status().placement.loops[index],
-            spreading: spreading(&settings, index, loops),
+            spreading: spreading(settings, index, loops),
             status: Arc::clone(started.status()),
             make: Arc::clone(&make),
             commands: started.commands(),
@@ -109,7 +131,7 @@ pub(super) fn start<M: MakeFactory>(
             Err(error) => return Err(started.give_up(error)),
         }
     }
-    started.wait_until_serving()
+    Ok(started)
 }
 
 /// What the server will publish.

@@ -39,7 +39,12 @@ fn out_of_memory_it_sheds_and_recovers() {
     let listener = space.listen("127.0.0.1:0");
     listener.set_nonblocking(true).unwrap();
     let to = listener.local_addr().unwrap().to_string();
-    let server = space.proxy_of(group.command(&space), "127.0.0.1:0", &to, &["--splice", "off"]);
+    let server = space.proxy_of(
+        group.command(&space),
+        "127.0.0.1:0",
+        &to,
+        &["--splice", "off"],
+    );
     let addr = server.addr();
     let told = server.metrics();
     assert_eq!(told["polyloop_memory_max_bytes"], LIMIT, "by itself");
