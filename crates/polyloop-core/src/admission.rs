@@ -12,8 +12,12 @@
 //!     +--------------------------- handle_drain, from anywhere ----------------+--> Draining (for good)
 //! ```
 //!
+//! *Overloaded* lies over all of them but the last: `handle_overload` leads there from anywhere, nothing that is released
+//! leads out, and `handle_relief` back to Open, where the next accept finds out about permits and descriptors anew.
+//!
 //! * *Full* is our own limit. Every release is known to us, so there is no timer and a full server at rest does not wake.
 //! * *Starved* is the system's limit. Another process may free what is missing and nobody tells us, hence the timer.
+//! * *Overloaded* is memory's limit ([`overload`](crate::overload)). Who watches it tells of its end, so there is no timer either.
 //!
 //! Deliberately absent: the listener, the poll, the timer wheel and the counting of permits. Times are nanoseconds of
 //! one monotonic clock.
@@ -53,6 +57,7 @@ pub enum Decision {
 /// [`handle_released`](Self::handle_released). When accept says that something ran out call
 /// [`handle_exhausted`](Self::handle_exhausted). After connections of ours closed call `handle_released`, once per batch
 /// will do; if permits are shared between loops, whoever brings the count down to [`resume_at`] tells the full loops.
+/// Call [`handle_overload`](Self::handle_overload) and [`handle_relief`](Self::handle_relief) when the level of memory says so.
 /// Carry out each [`Decision`] at once.
 #[derive(Debug, Clone)]
 pub struct Admission {
@@ -72,6 +77,10 @@ pub struct AdmissionCounts {
     pub resumed_by_release: u64,
     /// Times accepting was tried again because the safety timer fired.
     pub resumed_by_timer: u64,
+    /// Times memory was nearly used up.
+    pub overloaded: u64,
+    /// Times accepting went on because there was memory again.
+    pub resumed_by_relief: u64,
 }
 
 /// Whether a loop accepts, and why not.
@@ -88,6 +97,8 @@ pub enum State {
         /// When the safety timer fires, in nanoseconds.
         retry_at: u64,
     },
+    /// Memory is nearly used up.
+    Overloaded,
     /// It will not accept again.
     Draining,
 }
@@ -134,7 +145,7 @@ impl Admission {
                 self.counts.full += 1;
                 Decision::Pause { retry_at: None }
             }
-            State::Full | State::Draining => Decision::StayPaused,
+            State::Full | State::Overloaded | State::Draining => Decision::StayPaused,
         }
     }
 
@@ -150,7 +161,7 @@ impl Admission {
                     retry_at: Some(retry_at),
                 }
             }
-            State::Full | State::Draining => Decision::StayPaused,
+            State::Full | State::Overloaded | State::Draining => Decision::StayPaused,
         }
     }
 
@@ -166,7 +177,8 @@ impl Admission {
                 self.counts.resumed_by_release += 1;
                 Decision::Resume
             }
-            State::Draining => Decision::StayPaused,
+            // What was released helps nobody while there is no memory.
+            State::Overloaded | State::Draining => Decision::StayPaused,
         }
     }
 
@@ -183,7 +195,32 @@ impl Admission {
                 self.counts.resumed_by_timer += 1;
                 Decision::Resume
             }
-            State::Full | State::Draining => Decision::StayPaused,
+            State::Full | State::Overloaded | State::Draining => Decision::StayPaused,
+        }
+    }
+
+    /// Memory is nearly used up ([`Level::Stop`](crate::overload::Level::Stop)): nobody is let in, whatever is free.
+    pub fn handle_overload(&mut self) -> Decision {
+        match self.state {
+            State::Open | State::Full | State::Starved { .. } => {
+                self.state = State::Overloaded;
+                self.counts.overloaded += 1;
+                Decision::Pause { retry_at: None }
+            }
+            State::Overloaded | State::Draining => Decision::StayPaused,
+        }
+    }
+
+    /// There is memory again. Whether there are permits and descriptors the next accept finds out.
+    pub fn handle_relief(&mut self) -> Decision {
+        match self.state {
+            State::Open => Decision::StayOpen,
+            State::Overloaded => {
+                self.state = State::Open;
+                self.counts.resumed_by_relief += 1;
+                Decision::Resume
+            }
+            State::Full | State::Starved { .. } | State::Draining => Decision::StayPaused,
         }
     }
 

@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod cores;
 pub mod errno;
+pub mod overload;
 pub mod placement;
 pub mod runqueue;
 pub mod slots;

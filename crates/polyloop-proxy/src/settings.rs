@@ -62,7 +62,8 @@ pub struct GlobalLimits {
     pub source_connections_max: Option<u32>,
     /// New connections per second from one source. Default `None`, for the same reason.
     pub source_rate: Option<Rate>,
-    /// Sources counted at once, per loop; idle ones make room for new ones. Default [`defaults::SOURCES_MAX`].
+    /// Sources counted at once in each scope (a listener; the process), over all loops; idle ones make room for new
+    /// ones. Default [`defaults::SOURCES_MAX`].
     pub sources_max: u32,
 }
 

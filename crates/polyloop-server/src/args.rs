@@ -10,14 +10,18 @@
     reason = "the comments of flags are help texts, where [::1] is an address"
 )]
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use polyloop::MemoryMax;
 use polyloop_core::admission::WhenFull;
 use polyloop_core::cores::{CoreList, OnCore};
 use polyloop_core::placement::Pin;
 use polyloop_core::spread::Spread;
-use polyloop_core::units::{UnitError, parse_bytes, parse_count, parse_duration, parse_percent};
+use polyloop_core::units::{
+    UnitError, format_bytes, parse_bytes, parse_count, parse_duration, parse_percent,
+};
 use polyloop_sys::ListenAddr;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -118,6 +122,15 @@ pub(crate) struct ServeArgs {
     /// the longest idle instead) [default: wait, which loses nobody]
     #[arg(long, value_name = "POLICY", help_heading = "Limits")]
     pub(crate) when_full: Option<WhenFull>,
+
+    /// Memory that may be in use before load is shed, as in 512MiB, auto (the limit of the control group), or off
+    /// [default: auto, which does nothing where there is no such limit]
+    ///
+    /// From 92% on slow peers hold up their sources earlier, from 95% on nobody new is let in until there is room
+    /// again; who comes meanwhile waits in the backlog. In a control group with a limit its whole use counts, elsewhere
+    /// the resident memory of the process.
+    #[arg(long, value_name = "SIZE|auto|off", help_heading = "Limits")]
+    pub(crate) memory_max: Option<MemoryArg>,
 
     /// Output kept for a connection above which it is no longer read; reading goes on at half [default: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits")]
@@ -250,6 +263,47 @@ impl std::str::FromStr for TimeOrOff {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}, or off")]
 pub(crate) struct TimeOrOffError(UnitError);
+
+/// A limit of memory, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryArg(pub(crate) MemoryMax);
+
+impl std::str::FromStr for MemoryArg {
+    type Err = MemoryArgError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self(MemoryMax::Auto)),
+            "off" => Ok(Self(MemoryMax::Off)),
+            size => parse_bytes(size)
+                .map(|bytes| Self(MemoryMax::Bytes(bytes)))
+                .map_err(MemoryArgError),
+        }
+    }
+}
+
+impl fmt::Display for MemoryArg {
+    /// Exactly: what is printed is read as the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            MemoryMax::Auto => f.write_str("auto"),
+            MemoryMax::Off => f.write_str("off"),
+            MemoryMax::Bytes(bytes) => {
+                let short = format_bytes(bytes);
+                if parse_bytes(&short) == Ok(bytes) {
+                    f.write_str(&short)
+                } else {
+                    write!(f, "{bytes}")
+                }
+            }
+        }
+    }
+}
+
+/// A text that is neither a size nor one of the two words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}, or auto, or off")]
+pub(crate) struct MemoryArgError(UnitError);
 
 fn parse_level(text: &str) -> Result<LevelFilter, String> {
     // The type's own parser takes numbers and the empty text too, which nobody means.

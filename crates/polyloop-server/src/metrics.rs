@@ -351,12 +351,31 @@ fn server(page: &mut Page, status: &Status, log_lines_dropped: u64) {
         "Descriptors that are not for connections.",
     )
     .sample(&[], status.descriptors.reserve);
+    memory(page, status);
     page.family(
         "log_lines_dropped",
         Type::Counter,
         "Lines for standard error that it did not take.",
     )
     .sample(&[], log_lines_dropped);
+}
+
+/// Memory and what is shed for want of it. The figures stand there only if somebody reads them.
+fn memory(page: &mut Page, status: &Status) {
+    if let Some(facts) = &status.memory {
+        let help = "Memory in use, of what polyloop_memory_max_bytes bounds.";
+        page.family("memory_bytes", Type::Gauge, help)
+            .sample(&[], status.overload.used_bytes());
+        let help = "Memory that may be in use.";
+        page.family("memory_max_bytes", Type::Gauge, help)
+            .sample(&[], facts.max_bytes);
+    }
+    let help = "0: nothing is shed; 1: slow peers are waited for earlier; 2: nobody new is let in.";
+    page.family("overload_level", Type::Gauge, help)
+        .sample(&[], status.overload.level() as u8);
+    let help = "Times that level changed.";
+    page.family("overload_changes", Type::Counter, help)
+        .sample(&[], status.overload.changes());
 }
 
 /// The names that Prometheus clients in all languages use, so that common dashboards work.

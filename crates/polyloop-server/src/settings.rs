@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use polyloop::offload::PoolConfig;
-use polyloop::{AcceptMode, ServerSettings, Spread, Tuning};
+use polyloop::{AcceptMode, MemoryMax, ServerSettings, Spread, Tuning};
 use polyloop_core::placement::{LOOPS_MAX, Pin, Wish};
 use polyloop_core::units::{format_bytes, format_duration};
 use polyloop_sys::ListenAddr;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{AcceptArg, ServeArgs, TimeOrOff};
+use crate::args::{AcceptArg, MemoryArg, ServeArgs, TimeOrOff};
 use crate::on_core;
 
 /// Everything a server needs to know.
@@ -135,9 +135,20 @@ fn server_settings(args: &ServeArgs, tuning: Tuning) -> Result<ServerSettings, U
         drain: within(args.drain, &times("--drain", Duration::ZERO, TIME_MAX))?
             .unwrap_or(defaults.drain),
         stall_threshold: stall_after.transpose()?.unwrap_or(defaults.stall_threshold),
+        memory_max: memory_max(args)?.unwrap_or(defaults.memory_max),
         rescue: !args.no_rescue,
         ..ServerSettings::default()
     })
+}
+
+fn memory_max(args: &ServeArgs) -> Result<Option<MemoryMax>, UsageError> {
+    if let Some(MemoryArg(MemoryMax::Bytes(size))) = args.memory_max {
+        within(
+            Some(size),
+            &bytes("--memory-max", MEMORY_BYTES.0, MEMORY_BYTES.1),
+        )?;
+    }
+    Ok(args.memory_max.map(|MemoryArg(memory_max)| memory_max))
 }
 
 /// The settings of all loops, as far as flags change them.
@@ -376,6 +387,8 @@ pub(crate) const LISTEN_DEFAULT: std::net::SocketAddr =
 pub(crate) const READ_BYTES: (u64, u64) = (4096, 16 << 20);
 /// A watermark above this is memory that one slow reader can take.
 pub(crate) const OUTPUT_BYTES: (u64, u64) = (1, 1 << 30);
+/// Less than the program itself takes would never let anybody in, more than any machine has is a slip of the pen.
+pub(crate) const MEMORY_BYTES: (u64, u64) = (1 << 20, 1 << 50);
 /// An event takes 16 bytes of the loop's memory, twice.
 pub(crate) const EVENTS_MAX: u64 = 1 << 20;
 /// A budget above this is none.

@@ -8,7 +8,8 @@ use std::io::{self, Write as _};
 use std::thread;
 use std::time::Duration;
 
-use polyloop::{AcceptMode, BoundListener, GateKind, Status, WhenFull};
+use polyloop::{AcceptMode, BoundListener, GateKind, MemoryMax, Status, WhenFull};
+use polyloop_core::overload::{SHRINK_AT_PERCENT, STOP_AT_PERCENT};
 use polyloop_core::units::{format_bytes, format_duration};
 
 use crate::settings::Settings;
@@ -34,6 +35,7 @@ pub(crate) fn block(
         ("accept", accept(settings)),
         ("listening", listeners(status)),
         ("connections", connections(settings, status)),
+        ("memory", memory(settings, status)),
         ("timeouts", timeouts(settings)),
         ("buffers", buffers(settings)),
         ("offload", offload(settings)),
@@ -159,6 +161,27 @@ fn connections(settings: &Settings, status: &Status) -> String {
     text
 }
 
+fn memory(settings: &Settings, status: &Status) -> String {
+    let Some(facts) = &status.memory else {
+        return match settings.server.memory_max {
+            MemoryMax::Off => "not watched, as asked".to_owned(),
+            _ => {
+                "not watched: no control group has a limit, and there is no --memory-max".to_owned()
+            }
+        };
+    };
+    let max = format_bytes(facts.max_bytes);
+    let (shrink, stop) = (SHRINK_AT_PERCENT, STOP_AT_PERCENT);
+    let from = match &facts.group {
+        Some(group) if facts.is_of_group => format!("the limit of {}", group.display()),
+        Some(group) => format!("--memory-max, of the use of {}", group.display()),
+        None => "--memory-max, of what is resident".to_owned(),
+    };
+    format!(
+        "{max} at most ({from}); from {shrink}% slow peers are waited for earlier, from {stop}% nobody new is let in"
+    )
+}
+
 fn timeouts(settings: &Settings) -> String {
     let tuning = &settings.server.tuning;
     format!(
@@ -243,6 +266,15 @@ fn warnings(settings: &Settings, status: &Status, machine: Machine) -> Vec<Strin
                 .to_owned(),
         );
     }
+    if let (Some(facts), MemoryMax::Bytes(asked)) = (&status.memory, settings.server.memory_max)
+        && facts.max_bytes < asked
+    {
+        warnings.push(format!(
+            "--memory-max {} is beyond the limit of the control group, {}, which counts",
+            format_bytes(asked),
+            format_bytes(facts.max_bytes),
+        ));
+    }
     let is_spread_by_kernel = !matches!(settings.server.accept, AcceptMode::Acceptor(_));
     let is_unix = |listener: &&BoundListener| {
         listener.kind == GateKind::Service && listener.addr.starts_with("unix:")
@@ -274,7 +306,7 @@ fn time_or_off(time: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{AcceptArg, ServeArgs};
+    use crate::args::{AcceptArg, MemoryArg, ServeArgs};
     use crate::echo::Conns;
     use crate::settings::resolve;
     use polyloop::Server;
@@ -311,6 +343,7 @@ mod tests {
             " open - ",
             " reserve = ",
             "more wait in the backlog",
+            "memory       ",
             "idle 10m, linger 30s, drain 30s",
             "does not turn for 100ms is reported",
             "cpu 1 thread, 64 jobs may wait; blocking 4 threads, 256 jobs may wait",
@@ -327,6 +360,7 @@ mod tests {
             loops: Some(64),
             max_connections: Some(100),
             accept: Some(AcceptArg::Acceptor),
+            memory_max: Some(MemoryArg(MemoryMax::Bytes(1 << 30))),
             admin: Some("127.0.0.1:9000".parse().unwrap()),
             offload_blocking: Some(0),
             ..ServeArgs::default()
@@ -341,6 +375,8 @@ mod tests {
             "backlog of 4096 to 128",
             "--backlog 128",
             "100 at most",
+            "1GiB at most (--memory-max, of ",
+            "from 92% slow peers are waited for earlier, from 95% nobody new is let in",
             "limited by --max-connections",
             "spreads by two-choices",
             "raised from 8 to the hard limit",

@@ -1,8 +1,9 @@
 //! The operating system's side of polyloop: sockets, descriptors, cores, clocks and what `/proc` says about threads.
 //!
 //! One idea: everything that needs a system call the standard library does not offer lives here, behind types that
-//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to six modules with one
-//! call each ([`clock`], [`cpu_filter`], [`descriptors`], [`dial`], [`net`], [`send_queue`]); the rest goes through the safe wrappers of rustix.
+//! cannot be misused, so that every other crate can deny `unsafe`. Even here it is confined to seven modules with one
+//! call each ([`clock`], [`cpu_filter`], [`descriptors`], [`dial`], [`memory`], [`net`], [`send_queue`]); the rest goes through
+//! the safe wrappers of rustix.
 //!
 //! Deliberately absent: decisions. Nothing here retries, waits, counts or chooses; an error is handed on as the kernel
 //! gave it. There is no poll object either; that is the driver's.
@@ -29,6 +30,7 @@ pub mod dial;
 pub mod listen_addr;
 pub mod listen_error;
 pub mod listener;
+pub mod memory;
 pub mod net;
 pub mod peer;
 pub mod pipe;

@@ -44,8 +44,10 @@ struct Block {
 #[derive(Debug)]
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
-    /// In no chain, memory at hand: at most [`FREE_KEPT`].
+    /// In no chain, memory at hand: at most `free_kept`.
     free: Vec<u32>,
+    /// [`FREE_KEPT`], or none while memory is short.
+    free_kept: usize,
     /// In no chain, memory given back.
     bare: Vec<u32>,
     kept_bytes: usize,
@@ -56,6 +58,7 @@ impl Blocks {
         Self {
             blocks: Vec::new(),
             free: Vec::new(),
+            free_kept: FREE_KEPT,
             bare: Vec::new(),
             kept_bytes: 0,
         }
@@ -176,6 +179,20 @@ impl Blocks {
         self.consume(chain, self.len(*chain));
     }
 
+    /// Gives the memory of free blocks back, and with it the habit of keeping some, until [`keep_free`](Self::keep_free).
+    pub(crate) fn release_free(&mut self) {
+        self.free_kept = 0;
+        for index in self.free.drain(..) {
+            self.blocks[index as usize].bytes = None;
+            self.bare.push(index);
+        }
+    }
+
+    /// Keeps free blocks at hand again.
+    pub(crate) const fn keep_free(&mut self) {
+        self.free_kept = FREE_KEPT;
+    }
+
     fn take_block(&mut self) -> u32 {
         let index = self
             .free
@@ -201,7 +218,7 @@ impl Blocks {
     }
 
     fn give_block(&mut self, index: u32) {
-        if self.free.len() < FREE_KEPT {
+        if self.free.len() < self.free_kept {
             self.free.push(index);
         } else {
             self.blocks[index as usize].bytes = None;
@@ -260,6 +277,29 @@ mod tests {
         }
         assert_eq!((blocks.used(), blocks.kept_bytes()), (0, 0));
         assert!(blocks.free.len() <= FREE_KEPT);
+    }
+
+    #[test]
+    fn under_pressure_no_free_block_is_kept() {
+        // Goal: what is not used goes back, what is used stays whole. Method: two chains, one dropped before and one after.
+        let held = |blocks: &Blocks| blocks.blocks.iter().filter(|b| b.bytes.is_some()).count();
+        let mut blocks = Blocks::new();
+        let (mut kept, mut first, mut second) = (Chain::EMPTY, Chain::EMPTY, Chain::EMPTY);
+        blocks.append(&mut kept, &[7; 5000]);
+        blocks.append(&mut first, &[8; 9000]);
+        blocks.append(&mut second, &[9; 9000]);
+        blocks.drop_chain(&mut first);
+        assert_eq!((held(&blocks), blocks.free.len()), (8, 3));
+        blocks.release_free();
+        assert_eq!(held(&blocks), 5);
+        blocks.drop_chain(&mut second);
+        assert_eq!((held(&blocks), blocks.used()), (2, 2));
+        assert_eq!(read_all(&blocks, kept), [7; 5000]);
+        blocks.keep_free();
+        blocks.append(&mut first, &[1]);
+        assert_eq!(blocks.used(), 3);
+        blocks.drop_chain(&mut first);
+        assert_eq!((held(&blocks), blocks.used()), (3, 2));
     }
 
     #[test]

@@ -21,6 +21,7 @@
 mod accept;
 mod callback;
 mod close;
+mod pressure;
 mod ready;
 pub(crate) mod session;
 mod splice;
@@ -40,10 +41,12 @@ use crate::token::{Side, Target};
 use crate::tuning::Tuning;
 use crate::wiring::{Handed, Post, Seat};
 use accept::{Acceptor, AcceptorOf};
+use polyloop_core::overload::Level;
 use polyloop_core::runqueue::RunQueue;
 use polyloop_core::slots::{INDEX_MAX, Key, Slots};
 use polyloop_core::stride::Stride;
 use polyloop_core::wheel::Wheel;
+use pressure::Allowance;
 use session::{LegFlags, Session, SessionFlags};
 use splice::Pipes;
 use std::collections::VecDeque;
@@ -63,6 +66,7 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     driver: D,
     factory: F,
     tuning: Tuning,
+    allowance: Allowance,
     board: Arc<LoopBoard>,
     sessions: Slots<Session<D::Stream, D::Pipe, F::Handler>>,
     /// Sessions that the loop made for itself.
@@ -204,6 +208,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             dispatches: 0,
             stride: Stride::default(),
             turn_started_ns: now_ns,
+            allowance: Allowance::new(&tuning, Level::Normal),
             tuning,
         };
         dispatcher.open_residents();
@@ -495,9 +500,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         }
     }
 
-    /// Orders from the control thread, all of them, before everything else.
+    /// The level of memory, and all orders from the control thread, before everything else.
     fn phase_control(&mut self) {
         self.board.beat.phase(Phase::Control);
+        // First: a drain accepts once more, and not without memory.
+        if let Some(level) = self.post.take_level() {
+            self.obey_level(level);
+        }
         while let Some(order) = self.post.next_control() {
             self.progress = true;
             self.obey(order);

@@ -65,6 +65,8 @@ pub mod offload;
 #[cfg(not(loom))]
 mod outbox;
 #[cfg(not(loom))]
+pub mod overload;
+#[cfg(not(loom))]
 pub mod server;
 #[cfg(not(loom))]
 pub mod telemetry;
@@ -87,14 +89,16 @@ pub use crate::{
     offload::{JobId, PoolId},
     server::{
         AcceptMode, BoundListener, DescriptorFacts, DescriptorTables, Ended, EndedBy, Life,
-        LoopInfo, Running, Server, ServerSettings, StartError, Status,
+        LoopInfo, MemoryFacts, MemoryMax, Running, Server, ServerSettings, StartError, Status,
     },
     token::{Side, Target, Token},
     tuning::Tuning,
     wiring::{Capacities, Console, Seat, wire},
 };
 #[cfg(not(loom))]
-pub use polyloop_core::{admission::WhenFull, runqueue::Class, spread::Spread, wheel::TimerKey};
+pub use polyloop_core::{
+    admission::WhenFull, overload::Level, runqueue::Class, spread::Spread, wheel::TimerKey,
+};
 #[cfg(not(loom))]
 pub use polyloop_sys::{
     dial::{Dial, KeepAlive, Remote, Vigilance},

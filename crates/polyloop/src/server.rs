@@ -4,8 +4,8 @@
 //!   control thread                     loop 0 (core 0)     loop 1 (core 1)   ...
 //!   signals, reports, supervision  ->  inbox               inbox
 //!                                      poll, sessions      poll, sessions
-//!   watchdog thread: reads beats,      <- sockets and messages between loops ->
-//!   brings the clock                   offload pools: cpu, blocking
+//!   watchdog thread: reads beats and    <- sockets and messages between loops ->
+//!   memory, brings the clock           offload pools: cpu, blocking
 //! ```
 //!
 //! Everything that several loops touch (polls, wakers, listeners, pools) is opened before the first loop runs, so
@@ -13,6 +13,7 @@
 //! goes on with one deaf listener is worse than one that its supervisor restarts.
 
 mod control;
+mod memory;
 mod start;
 mod status;
 mod watchdog;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use control::{Ended, EndedBy, Running};
+pub use memory::MemoryFacts;
 pub use status::{BoundListener, DescriptorFacts, Life, Status};
 
 /// How connections come to the loops.
@@ -71,6 +73,20 @@ pub enum DescriptorTables {
     Private,
 }
 
+/// How much memory the server may use before it sheds load: see [`Level`](crate::Level).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemoryMax {
+    /// The smallest limit of the process's control group and those above it; nothing is watched where there is none. The memory of
+    /// the machine is no limit: others live there too.
+    #[default]
+    Auto,
+    /// Nothing is watched.
+    Off,
+    /// So many bytes; the limit of a control group if that is smaller. In such a group its whole use counts, elsewhere what of
+    /// the process is resident.
+    Bytes(u64),
+}
+
 /// What a server is told. The defaults are safe: bounded connections, idle and linger timeouts on.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -99,8 +115,10 @@ pub struct ServerSettings {
     pub pools: Vec<PoolConfig>,
     /// How long a drain waits for connections to end.
     pub drain: Duration,
-    /// A loop that does not turn for this long is reported; `None` runs no watchdog.
+    /// A loop that does not turn for this long is reported; `None` reports none, and runs no watchdog but for memory.
     pub stall_threshold: Option<Duration>,
+    /// How much memory may be used before load is shed.
+    pub memory_max: MemoryMax,
     /// Whether a healthy loop accepts from the listeners of one that is stuck.
     pub rescue: bool,
     /// Whether loops share the process's table of descriptors.
@@ -131,6 +149,7 @@ impl Default for ServerSettings {
             pools: default_pools(),
             drain: Duration::from_secs(30),
             stall_threshold: Some(polyloop_core::stall::THRESHOLD_DEFAULT),
+            memory_max: MemoryMax::Auto,
             rescue: true,
             tables: DescriptorTables::Shared,
             handed_max: capacities.handed_max,

@@ -258,6 +258,8 @@ numbers! {
     accept_errors: "Accepts that failed, other than for lack of resources.",
     accept_exhausted: "Accepts that failed for lack of resources (EMFILE, ENFILE, ENOBUFS, ENOMEM).",
     accept_paused: "Times the listeners were paused.",
+    accept_paused_by_memory: "Of those, times because memory was nearly used up.",
+    accept_resumed_by_memory: "Times they were resumed because there was memory again.",
     accept_resumed_by_release: "Times they were resumed because a connection of ours closed.",
     accept_resumed_by_timer: "Times they were resumed by the safety timer.",
     #[gauge] live: "Connections that live on this loop.",

@@ -69,12 +69,6 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// Output below which a source that was stopped is read again: half of the watermark, as Envoy does it.
-    #[must_use]
-    pub const fn output_low_bytes(&self) -> usize {
-        self.output_high_bytes / 2
-    }
-
     /// The same settings with every bound at a value the loop can work with: no zero counts, a read buffer of at
     /// least one page, a hard bound that is not below the watermark.
     #[must_use]

@@ -10,8 +10,10 @@ use crate::driver::Driver;
 use crate::hub::{Mail, Mailer};
 use crate::inbox::{Dropped, Receiver, SendError, Sender, inbox};
 use crate::jobs::{Finished, Offload};
+use crate::overload::Overload;
 use crate::permits::Permits;
 use crate::telemetry::LoopBoard;
+use polyloop_core::overload::Level;
 use polyloop_sys::peer::PeerAddr;
 use std::fmt;
 use std::sync::Arc;
@@ -108,6 +110,9 @@ pub(crate) struct Post<D: Driver, M> {
     index: usize,
     bell: Arc<Bell>,
     permits: Arc<Permits>,
+    overload: Arc<Overload>,
+    /// The level that the loop has acted on last.
+    level: Level,
     control: Receiver<Control<D::Listener>>,
     handed: Receiver<Handed<D::Stream>>,
     mail: Receiver<Mail<M>>,
@@ -127,6 +132,7 @@ impl<D: Driver, M: Send> Post<D, M> {
             || !self.results.is_empty()
             || !self.control.is_empty()
             || self.permits.has_resume(self.index)
+            || self.overload.level() != self.level
     }
 
     pub(crate) fn has_handed(&self) -> bool {
@@ -157,6 +163,12 @@ impl<D: Driver, M: Send> Post<D, M> {
     /// Whether permits or descriptors came back since this loop began to wait for them.
     pub(crate) fn take_permit_news(&self) -> bool {
         self.permits.take_resume(self.index)
+    }
+
+    /// The level of memory, if it is another than the one that was taken last.
+    pub(crate) fn take_level(&mut self) -> Option<Level> {
+        let level = self.overload.level();
+        (std::mem::replace(&mut self.level, level) != level).then_some(level)
     }
 
     /// Results that may wait at once.
@@ -199,6 +211,7 @@ pub struct Console<D: Driver, M> {
     boards: Arc<[Arc<LoopBoard>]>,
     bells: Vec<Arc<Bell>>,
     permits: Arc<Permits>,
+    overload: Arc<Overload>,
     controls: Vec<Sender<Control<D::Listener>>>,
     mailer: Mailer<M>,
 }
@@ -222,6 +235,25 @@ impl<D: Driver, M: Send> Console<D, M> {
     #[must_use]
     pub const fn permits(&self) -> &Arc<Permits> {
         &self.permits
+    }
+
+    /// The level of memory, as the loops know it.
+    #[must_use]
+    pub const fn overload(&self) -> &Arc<Overload> {
+        &self.overload
+    }
+
+    /// Tells all loops how much memory is left: see [`Level`]. A level is a state, and the last one counts; whether it is
+    /// another than before.
+    pub fn set_level(&self, level: Level) -> bool {
+        let is_new = self.overload.set_level(level);
+        if is_new {
+            // After the store: a loop that looks for work before it sleeps has either seen the level, or is woken.
+            for bell in &self.bells {
+                bell.ring();
+            }
+        }
+        is_new
     }
 
     /// The bell of each loop, for its counts.
@@ -302,6 +334,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
         .map(|waker| Arc::new(Bell::new(waker)))
         .collect();
     let permits = Arc::new(Permits::new(capacities.connections_max, 1, bells.clone()));
+    let overload = Arc::new(Overload::default());
     let boards: Arc<[_]> = bells.iter().map(|_| Arc::new(LoopBoard::new())).collect();
     let mut handed = Vec::new();
     let mut mail_senders = Vec::new();
@@ -319,6 +352,8 @@ pub fn wire<D: Driver, M: Send + 'static>(
             index,
             bell: Arc::clone(bell),
             permits: Arc::clone(&permits),
+            overload: Arc::clone(&overload),
+            level: Level::Normal,
             control,
             handed: handed_receiver,
             mail,
@@ -348,6 +383,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
             boards,
             bells,
             permits,
+            overload,
             controls,
             mailer,
         },

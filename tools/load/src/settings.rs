@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use polyloop::server::ServerSettings;
-use polyloop::{DescriptorTables, Remote, Tuning};
+use polyloop::{DescriptorTables, MemoryMax, Remote, Tuning};
 use polyloop_core::placement::{Pin, Wish};
 use polyloop_core::units::{format_count, format_duration};
 use polyloop_measure::bill::ProcessBill;
@@ -541,6 +541,8 @@ fn server_settings(
         // Connections of residents take no permits.
         connections_max: Some(1),
         stall_threshold: None,
+        // An instrument that reads less under pressure would measure itself.
+        memory_max: MemoryMax::Off,
         rescue: false,
         ..ServerSettings::default()
     }

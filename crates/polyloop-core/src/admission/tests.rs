@@ -19,6 +19,7 @@ fn in_state(name: &str) -> Admission {
     match name {
         "full" => assert_eq!(gate.handle_full(), DISARMED),
         "starved" => assert_eq!(gate.handle_exhausted(EMFILE, 0), armed(100 * MS)),
+        "overloaded" => assert_eq!(gate.handle_overload(), DISARMED),
         "draining" => assert_eq!(gate.handle_drain(), DISARMED),
         _ => {}
     }
@@ -30,13 +31,15 @@ fn every_state_answers_every_input() {
     // Goal: the whole transition table. Method: each input on each state; the expected decision and state after.
     use Decision::{Resume, StayOpen, StayPaused};
     type Input = fn(&mut Admission) -> Decision;
-    let inputs: [(&str, Input); 7] = [
+    let inputs: [(&str, Input); 9] = [
         ("full", Admission::handle_full),
         ("exhausted", |gate| gate.handle_exhausted(ENFILE, 50 * MS)),
         ("released to 91", |gate| gate.handle_released(91)),
         ("released to 90", |gate| gate.handle_released(90)),
         ("timer early", |gate| gate.handle_timer(99 * MS)),
         ("timer due", |gate| gate.handle_timer(100 * MS)),
+        ("overload", Admission::handle_overload),
+        ("relief", Admission::handle_relief),
         ("drain", Admission::handle_drain),
     ];
     let table = [
@@ -50,12 +53,15 @@ fn every_state_answers_every_input() {
                 StayOpen,
                 StayOpen,
                 DISARMED,
+                StayOpen,
+                DISARMED,
             ],
         ),
         (
             "full",
             [
                 StayPaused, StayPaused, StayPaused, Resume, StayPaused, StayPaused, DISARMED,
+                StayPaused, DISARMED,
             ],
         ),
         (
@@ -68,9 +74,18 @@ fn every_state_answers_every_input() {
                 armed(100 * MS),
                 Resume,
                 DISARMED,
+                StayPaused,
+                DISARMED,
             ],
         ),
-        ("draining", [StayPaused; 7]),
+        (
+            "overloaded",
+            [
+                StayPaused, StayPaused, StayPaused, StayPaused, StayPaused, StayPaused, StayPaused,
+                Resume, DISARMED,
+            ],
+        ),
+        ("draining", [StayPaused; 9]),
     ];
     for (state, expected) in table {
         for ((input, apply), expected) in inputs.into_iter().zip(expected) {
@@ -205,7 +220,7 @@ fn the_budget_divides_what_is_left() {
 proptest! {
     #[test]
     fn the_edge_never_loses_its_listener(
-        inputs in proptest::collection::vec((0_u8..5, 0_u64..11, 0_u64..60), 1..200),
+        inputs in proptest::collection::vec((0_u8..7, 0_u64..11, 0_u64..60), 1..200),
     ) {
         // Goal: registered exactly while open; a timer armed exactly while starved; a pause always has something that
         // ends it. Method: random inputs, carried out by a model of the edge.
@@ -218,6 +233,8 @@ proptest! {
                 1 if registered => gate.handle_exhausted(EMFILE, now),
                 2 => gate.handle_released(in_use),
                 3 => { timer = None; gate.handle_timer(now) }
+                4 => gate.handle_overload(),
+                5 => gate.handle_relief(),
                 _ => continue,
             };
             match decision {

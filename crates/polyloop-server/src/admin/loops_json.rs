@@ -34,6 +34,7 @@ struct Document<'a> {
     process: ProcessView,
     permits: Permits,
     descriptors: Descriptors,
+    memory: Memory,
     listeners: Vec<Listener<'a>>,
     totals: Named,
     closes: Named,
@@ -63,6 +64,15 @@ struct Descriptors {
     open_at_start: u64,
     reserve: u64,
     cost_per_connection: u64,
+}
+
+/// Without a limit there are no figures.
+#[derive(Serialize)]
+struct Memory {
+    level: &'static str,
+    changes: u64,
+    used_bytes: Option<u64>,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -168,6 +178,12 @@ impl<'a> Document<'a> {
                 open_at_start: facts.open_at_start,
                 reserve: facts.reserve,
                 cost_per_connection: facts.cost,
+            },
+            memory: Memory {
+                level: status.overload.level().name(),
+                changes: status.overload.changes(),
+                used_bytes: status.memory.as_ref().map(|_| status.overload.used_bytes()),
+                max_bytes: status.memory.as_ref().map(|facts| facts.max_bytes),
             },
             listeners: status.listeners.iter().map(listener).collect(),
             totals: total(loops.iter().map(|view| &view.numbers)),

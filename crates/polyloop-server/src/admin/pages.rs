@@ -183,6 +183,11 @@ fn index(status: &Status) -> String {
 /// A balancer in front takes this server out of its list while it drains or hangs.
 fn health(status: &Status) -> (&'static str, String) {
     match (status.life(), status.stuck()) {
+        // Full of connections or of memory it answers 200: whoever restarts servers by this page would cut those it has.
+        (Life::Serving, 0) if status.overload.level().is_pressed() => (
+            OK,
+            format!("ok, memory: {}\n", status.overload.level().name()),
+        ),
         (Life::Serving, 0) => (OK, "ok\n".to_owned()),
         (Life::Serving, stuck) => {
             let text = format!("{stuck} of {} loops stuck\n", status.boards.len());

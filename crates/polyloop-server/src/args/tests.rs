@@ -140,6 +140,22 @@ fn times_can_be_off_where_that_means_something() {
 }
 
 #[test]
+fn memory_is_a_size_or_one_of_two_words() {
+    // Goal: what is read is printed as it was meant, and nothing else passes. Method: each kind, one size that has no short form.
+    for (text, memory_max) in [
+        ("auto", MemoryMax::Auto),
+        ("off", MemoryMax::Off),
+        ("64MiB", MemoryMax::Bytes(64 << 20)),
+        ("1234567", MemoryMax::Bytes(1_234_567)),
+    ] {
+        let read = args(&format!("--memory-max {text}")).memory_max.unwrap();
+        assert_eq!(read, MemoryArg(memory_max));
+        assert_eq!(read.to_string(), text);
+    }
+    assert!(refusal("--memory-max half").contains("or auto, or off"));
+}
+
+#[test]
 fn mistakes_name_the_flag_and_what_to_write() {
     // Goal: each message alone is enough to mend the line. Method: one mistake a flag, by fragments.
     for (flags, fragments) in [

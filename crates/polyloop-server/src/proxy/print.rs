@@ -14,7 +14,7 @@ use super::keys::{self, Key};
 use super::origin::Origin;
 use super::resolve::Effective;
 use super::value::Value;
-use crate::args::{AcceptArg, PinArg, ServeArgs, TimeOrOff};
+use crate::args::{AcceptArg, MemoryArg, PinArg, ServeArgs, TimeOrOff};
 
 /// One setting in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +161,7 @@ fn with_defaults(args: &ServeArgs, server: &ServerSettings) -> ServeArgs {
         stall_after: Some(TimeOrOff(server.stall_threshold)),
         log: args.log.or(Some(LevelFilter::INFO)),
         when_full: Some(server.when_full),
+        memory_max: Some(MemoryArg(server.memory_max)),
         ..args.clone()
     }
 }

@@ -44,7 +44,7 @@ fn server(text: &mut String, status: &Status, log_lines_dropped: u64) {
     let told = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     let _ = writeln!(
         text,
-        "permits {} of {} in use, resumed {}; descriptors {} of {} open; CPU {} s; memory {}; log lines dropped {}",
+        "permits {} of {} in use, resumed {}; descriptors {} of {} open; CPU {} s; memory {}{}; log lines dropped {}",
         status.permits.in_use(),
         status.permits.cap(),
         status.permits.resumed(),
@@ -52,8 +52,23 @@ fn server(text: &mut String, status: &Status, log_lines_dropped: u64) {
         status.descriptors.limit.soft,
         told(process.cpu_seconds.map(|seconds| format!("{seconds:.2}"))),
         told(process.resident_bytes.map(format_bytes)),
+        shedding(status),
         log_lines_dropped,
     );
+}
+
+/// What the level of memory is, where it is watched.
+fn shedding(status: &Status) -> String {
+    let Some(facts) = &status.memory else {
+        return String::new();
+    };
+    format!(
+        " ({} of {}, level {}, {} changes)",
+        format_bytes(status.overload.used_bytes()),
+        format_bytes(facts.max_bytes),
+        status.overload.level().name(),
+        status.overload.changes(),
+    )
 }
 
 fn loops(text: &mut String, status: &Status) {

@@ -30,6 +30,7 @@ fn nothing_typed_is_safe() {
     assert_eq!(settings.server.pools, defaults.pools);
     assert_eq!(settings.server.accept, defaults.accept);
     assert_eq!(settings.server.stall_threshold, defaults.stall_threshold);
+    assert_eq!(settings.server.memory_max, MemoryMax::Auto);
     assert_eq!(
         (settings.server.drain, settings.server.rescue),
         (defaults.drain, true)
@@ -41,7 +42,7 @@ fn every_flag_reaches_its_setting() {
     // Goal: no flag is accepted and forgotten. Method: all at once, each with a value that is not its default.
     let settings = settings(
         "--listen :1 unix:/x --backlog 100 --loops 2 --cores 0-3 --pin always --on-core 2:idle=off --accept acceptor \
-         --spread least --max-connections 10k --reserve 99 --when-full refuse --buffer-high 1MiB --spin 50us \
+         --spread least --max-connections 10k --reserve 99 --when-full refuse --memory-max 1GiB --buffer-high 1MiB --spin 50us \
          --events-per-poll 256 --read-budget 8KiB --quota 1ms --accept-burst 8 --inbox-budget 512 --idle-timeout 5s \
          --linger 1s --drain 0 --offload-cpu 0 --offload-blocking 8 --admin [::1]:9 --report 2s --stall-after 1s \
          --no-rescue --log debug",
@@ -59,6 +60,7 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(server.connections_max, Some(10_000));
     assert_eq!((server.descriptor_reserve, server.backlog), (Some(99), 100));
     assert_eq!(server.when_full, polyloop::WhenFull::Refuse);
+    assert_eq!(server.memory_max, MemoryMax::Bytes(1 << 30));
     assert_eq!((server.drain, server.rescue), (Duration::ZERO, false));
     assert_eq!(server.stall_threshold, Some(Duration::from_secs(1)));
     let expected = Tuning {
@@ -121,6 +123,10 @@ fn accept_modes_are_complete() {
         None
     );
     assert_eq!(settings("--stall-after off").server.stall_threshold, None);
+    assert_eq!(
+        settings("--memory-max off").server.memory_max,
+        MemoryMax::Off
+    );
 }
 
 #[test]

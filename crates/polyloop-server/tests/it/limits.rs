@@ -1,7 +1,7 @@
-//! The cap, and a system that has no descriptors left.
+//! The cap, a system that has no descriptors left, and a process that has no memory left.
 
 use crate::harness::{Addr, Polyloop, assert_echo, connect, eventually, get, is_closed};
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -116,6 +116,44 @@ fn at_the_cap_the_next_one_waits() {
         waiting.is_empty()
     });
     server.end();
+}
+
+#[test]
+fn beyond_its_memory_it_lets_nobody_in_and_says_so() {
+    // Goal: loops that sleep are told, newcomers wait and wake nobody, administrators get in and are told the level. Method: a
+    // limit below what the program itself takes, over two loops, with nothing else to watch.
+    let flags = [
+        "--loops",
+        "2",
+        "--memory-max",
+        "1MiB",
+        "--stall-after",
+        "off",
+    ];
+    let mut server = Polyloop::echo(&flags);
+    eventually("both loops are paused", || {
+        server.metric("polyloop_paused") == 2
+    });
+    assert_eq!(server.metric("polyloop_overload_level"), 2);
+    assert_eq!(server.metric("polyloop_memory_max_bytes"), 1 << 20);
+    assert!(server.metric("polyloop_memory_bytes") > 1 << 20);
+    assert_eq!(server.metric("polyloop_overload_changes_total"), 1);
+    assert_eq!(server.metric("polyloop_accept_paused_by_memory_total"), 2);
+    assert_eq!(
+        get(server.admin(), "/healthz"),
+        (200, "ok, memory: stop\n".to_owned())
+    );
+    let page: serde_json::Value = serde_json::from_str(&get(server.admin(), "/loops").1).unwrap();
+    assert_eq!(page["memory"]["level"], "stop");
+    let mut waiting = Vec::new();
+    server.rest_while(|| waiting.extend((0..5).map(|_| server.connect())));
+    assert_eq!(answered(&waiting), 0);
+    assert_eq!(server.metric("polyloop_live"), 0);
+    let told = server.stderr();
+    assert!(told.contains("nobody new is let in\n"), "{told}");
+    assert!(told.contains("1MiB at most (--memory-max, of "), "{told}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!
 //! * [`harness`]: a running `polyloop`, its clients, and the postcondition that every test ends with.
 //! * [`serving`]: every byte, for clients that are not ours, and for very many of ours.
-//! * [`limits`]: the cap, and a system that has no descriptors left.
+//! * [`limits`]: the cap, a system that has no descriptors left, and a process that has no memory left.
 //! * [`families`]: IPv6 and unix sockets, for the service and for administrators.
 //! * [`failing`]: loops that die or hang while they serve.
 //! * [`signals`]: drain, stop, dump, and all of them in a storm.

@@ -17,6 +17,7 @@
 //! * [`resolving`]: backends that are named, with a name server in the test ([`dns`]).
 //! * [`records`]: the file of access records: full disks, rotation.
 //! * [`lasting`]: very many idle sessions, drain, unix sockets, IPv6.
+//! * [`memory`]: more sessions than memory is granted for.
 //! * [`namespaces`]: networks that vanish, few ports, little memory; made by the test, for which it has to be root.
 //! * [`recipes`]: those of the documentation.
 //! * [`transparent`]: backends that see the client's own address; in rooms of the same kind.
@@ -34,6 +35,7 @@ mod full;
 mod headers;
 mod health;
 mod lasting;
+mod memory;
 mod names;
 mod namespaces;
 mod recipes;

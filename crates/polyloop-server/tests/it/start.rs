@@ -38,6 +38,8 @@ fn a_wrong_command_line_exits_with_2_and_names_the_flag() {
         ),
         (&["--max-connections", "0"], "--max-connections"),
         (&["--when-full", "panic"], "--when-full"),
+        (&["--memory-max", "plenty"], "--memory-max"),
+        (&["--memory-max", "4KiB"], "--memory-max"),
         (&["--buffer-high", "64parsecs"], "--buffer-high"),
         (&["--spin", "50"], "--spin"),
         (&["--spin=-1us"], "--spin"),

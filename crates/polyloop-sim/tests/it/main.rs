@@ -10,6 +10,7 @@
 //! | `flow` | who is read when: pauses, full outputs, input that is left, classes |
 //! | `life` | deadlines, timers, drain, stop, panics, the cap |
 //! | `many` | several loops: hand-overs, drain and stop of all of them |
+//! | `overload` | levels of memory: who waits, and who is read less |
 //! | `proxy` | sessions with two sockets: halves, back-pressure across, connections never made |
 //! | `residents` | sessions that a loop makes for itself, and connections that a handler gives up |
 //! | `tails` | slow readers: who still takes something is not cut off by a deadline |
@@ -24,6 +25,7 @@ mod ends;
 mod flow;
 mod life;
 mod many;
+mod overload;
 mod proxy;
 mod residents;
 mod sweep;

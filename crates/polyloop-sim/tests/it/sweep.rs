@@ -5,7 +5,7 @@
 use crate::proxy::{Relay, address, settle_both};
 use crate::{Echo, assert_at_rest, pattern, server};
 use polyloop::{
-    Accepted, Capacities, Choice, CloseReason, Factory, PeerAddr, Spread, Tuning, WhenFull,
+    Accepted, Capacities, Choice, CloseReason, Factory, Level, PeerAddr, Spread, Tuning, WhenFull,
 };
 use polyloop_core::spread::Chooser;
 use polyloop_sim::{Client, Faults, Random, Sim, World};
@@ -46,6 +46,11 @@ fn choice_of(kind: usize, at: usize, loops: usize, seed: u64) -> Choice {
         },
         _ => Choice::Spread(Chooser::new(Spread::TwoChoices, at, loops, seed)),
     }
+}
+
+/// Any level of memory.
+fn level_of(random: &mut Random) -> Level {
+    Level::ALL[random.below(Level::ALL.len())]
 }
 
 /// One run against an echo; returns its trace.
@@ -94,6 +99,7 @@ fn run(seed: u64) -> u64 {
                 }
             }
             3 => sim.advance(Duration::from_millis(random.below(200) as u64)),
+            4 => _ = sim.console().set_level(level_of(&mut random)),
             _ => {}
         }
         for talker in &mut talkers {
@@ -104,6 +110,7 @@ fn run(seed: u64) -> u64 {
         }
     }
     world.calm();
+    sim.console().set_level(Level::Normal);
     let cut_short = finish(&mut talkers, || sim.advance(Duration::from_millis(101)));
     assert!(
         cut_short <= untimely_ends(&sim),
@@ -225,6 +232,8 @@ fn run_relay(seed: u64) -> u64 {
             3 => front.advance(Duration::from_millis(random.below(200) as u64)),
             4 => back.advance(Duration::from_millis(random.below(200) as u64)),
             5..=6 => settle_both(&mut front, &mut back),
+            7 => _ = front.console().set_level(level_of(&mut random)),
+            8 => _ = back.console().set_level(level_of(&mut random)),
             _ => {}
         }
         for talker in &mut talkers {
@@ -232,6 +241,9 @@ fn run_relay(seed: u64) -> u64 {
         }
     }
     world.calm();
+    for console in [front.console(), back.console()] {
+        console.set_level(Level::Normal);
+    }
     let cut_short = finish(&mut talkers, || {
         front.advance(Duration::from_millis(101));
         settle_both(&mut front, &mut back);

@@ -186,7 +186,7 @@ impl<D: Driver, M: Send> Acceptor<D, M> {
         }
     }
 
-    const fn admission_of_mut(&mut self, kind: GateKind) -> &mut Admission {
+    pub(super) const fn admission_of_mut(&mut self, kind: GateKind) -> &mut Admission {
         match kind {
             GateKind::Service => &mut self.admission,
             GateKind::Admin { .. } => &mut self.admin_admission,
@@ -524,7 +524,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     }
 
     /// Does to the gates what the admission has decided.
-    fn obey_admission(&mut self, kind: GateKind, decision: Decision) {
+    pub(super) fn obey_admission(&mut self, kind: GateKind, decision: Decision) {
         match decision {
             Decision::StayOpen | Decision::StayPaused => {}
             Decision::Pause { .. } => {
@@ -546,7 +546,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         let numbers = &self.board.numbers;
         numbers
             .accept_paused
-            .set(service.full + service.starved + admin.starved);
+            .set(service.full + service.starved + service.overloaded + admin.starved);
+        numbers.accept_paused_by_memory.set(service.overloaded);
+        numbers
+            .accept_resumed_by_memory
+            .set(service.resumed_by_relief);
         numbers
             .accept_resumed_by_release
             .set(service.resumed_by_release + admin.resumed_by_release);
@@ -682,7 +686,7 @@ const ADMIN: GateKind = GateKind::Admin { connections_max: 0 };
 const fn starved_until(admission: &Admission) -> Option<u64> {
     match admission.state() {
         State::Starved { retry_at, .. } => Some(retry_at),
-        State::Open | State::Full | State::Draining => None,
+        State::Open | State::Full | State::Overloaded | State::Draining => None,
     }
 }
 

@@ -199,8 +199,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.close(key, CloseReason::InputOverflow);
             return Step::Over;
         }
-        let asked = room.len();
-        let read = self.driver.read(stream, room);
+        let asked = room.len().min(self.allowance.read_bytes_max);
+        let read = self.driver.read(stream, &mut room[..asked]);
         self.board.numbers.reads.add(1);
         let count = match read {
             Ok(0) => return self.end_of_input(key, side, kept, pass),

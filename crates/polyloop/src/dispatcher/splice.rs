@@ -180,10 +180,10 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     fn fill_and_drain(&mut self, key: Key, side: Side, mut pipe: Box<D::Pipe>) -> Moved {
         let now_ms = self.hub.now_ms() as u32;
         // What may have to be copied out of the pipe is no more than what would be read by copying.
-        let max = if self.pipes.may_hold() {
+        let max = if self.pipes.may_hold() && self.allowance.fills_pipes {
             SPLICE_BYTES_MAX
         } else {
-            self.tuning.output_high_bytes.min(SPLICE_BYTES_MAX)
+            self.allowance.output_high_bytes.min(SPLICE_BYTES_MAX)
         };
         let session = self.sessions.get_mut(key);
         let Some((_, stream)) = session.and_then(|session| session.socket_mut(side)) else {
@@ -256,7 +256,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.pipes.put(pipe);
         let leg = self.sessions.get(key).and_then(|session| session.leg(to));
         let kept = leg.map_or(0, |leg| self.hub.blocks.len(leg.output));
-        if kept >= self.tuning.output_high_bytes {
+        if kept >= self.allowance.output_high_bytes {
             self.hold_feeder(key, to);
         }
     }

@@ -140,7 +140,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.close(key, CloseReason::OutputOverflow);
             return;
         }
-        if kept >= self.tuning.output_high_bytes {
+        if kept >= self.allowance.output_high_bytes {
             self.hold_feeder(key, side);
         }
         if !is_waiting {
@@ -255,7 +255,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Room again? Then the feeder is read, the handler told, and FIN sent where it waited for the output.
     fn after_flush(&mut self, key: Key, side: Side) {
-        let low = self.tuning.output_low_bytes();
+        let low = self.allowance.output_low_bytes();
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };

@@ -2,8 +2,9 @@
 //!
 //! It serves no connection, so that a loop that is stuck cannot keep the process from being told to end.
 
+use super::memory::{MemoryLimit, MemoryWatch};
 use super::status::{Life, Status};
-use super::watchdog::Watchdog;
+use super::watchdog::{Rounds, Watchdog};
 use super::{ServerSettings, StartError};
 use crate::control::LoopEnd;
 use crate::dispatcher::Gate;
@@ -113,6 +114,7 @@ pub(super) struct Started<M> {
     clocks: Vec<Option<ThreadClock>>,
     copies: Vec<Vec<Gate<Listener>>>,
     stall_threshold: Option<Duration>,
+    memory: Option<MemoryLimit>,
     drain: Duration,
     watchdog: Option<(Sender<()>, JoinHandle<()>)>,
     ending: Option<Ending>,
@@ -196,6 +198,7 @@ impl<M: Send + 'static> Started<M> {
             clocks: vec![None; loops],
             copies,
             stall_threshold: settings.stall_threshold,
+            memory: None,
             drain: settings.drain,
             watchdog: None,
             ending: None,
@@ -215,6 +218,11 @@ impl<M: Send + 'static> Started<M> {
             sender: self.commands.0.clone(),
             waker: Arc::clone(&self.waker),
         }
+    }
+
+    /// Has a limit of memory watched, once the loops serve.
+    pub(super) fn watch_memory(&mut self, memory: Option<MemoryLimit>) {
+        self.memory = memory;
     }
 
     pub(super) fn add(&mut self, thread: JoinHandle<()>) {
@@ -287,17 +295,22 @@ impl<M: Send + 'static> Started<M> {
     }
 
     fn start_watchdog(&mut self) {
-        let Some(threshold) = self.stall_threshold else {
+        let stalls = self.stall_threshold.map(|threshold| {
+            let clocks = self.clocks.iter().copied().flatten().collect();
+            let copies = std::mem::take(&mut self.copies);
+            let (status, console) = (Arc::clone(&self.status), Arc::clone(&self.console));
+            Watchdog::new(status, console, threshold, clocks, copies)
+        });
+        let watch = |limit| MemoryWatch::new(limit, Arc::clone(&self.console));
+        let memory = self.memory.take().map(watch);
+        let rounds = Rounds { stalls, memory };
+        if rounds.is_idle() {
             return;
-        };
-        let clocks = self.clocks.iter().copied().flatten().collect();
-        let copies = std::mem::take(&mut self.copies);
-        let status = Arc::clone(&self.status);
-        let watchdog = Watchdog::new(status, Arc::clone(&self.console), threshold, clocks, copies);
+        }
         let (stop, stopped) = bounded(0);
         let spawned = thread::Builder::new()
             .name("watchdog".to_owned())
-            .spawn(move || watchdog.run(&stopped));
+            .spawn(move || rounds.run(&stopped));
         match spawned {
             Ok(thread) => self.watchdog = Some((stop, thread)),
             Err(error) => {

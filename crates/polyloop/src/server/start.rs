@@ -1,6 +1,7 @@
 //! Starting: everything that can fail is done before the first connection is taken.
 
 use super::control::{Command, LoopCommands, LoopExit, Signals, SocketFiles, Started};
+use super::memory::MemoryLimit;
 use super::status::{BoundListener, DescriptorFacts, Life, Status};
 use super::{
     AcceptMode, DescriptorTables, Listening, LoopInfo, MakeFactory, Server, ServerSettings,
@@ -50,11 +51,11 @@ pub(super) fn start<M: MakeFactory>(
     }
     let limit = prepare_process()?;
     let placement = find_placement(&settings)?;
-    let loops = placement.loops.len();
     let tunings = tunings(&settings, &placement)?;
     // Before the listeners, so that it is dropped after them.
     let mut files = SocketFiles::default();
     let opened = open_listeners(&settings, &placement, &listeners, &mut files)?;
+    let memory = MemoryLimit::find(settings.memory_max)?;
     let drivers = open_drivers(&tunings)?;
     let descriptors = budget(&settings, &tunings, limit)?;
     let wakers = drivers.iter().map(Driver::waker).collect();
@@ -63,7 +64,14 @@ pub(super) fn start<M: MakeFactory>(
     let pools = Arc::new(pools);
     let offload: Arc<dyn Offload> = Arc::clone(&pools) as _;
     let (seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
-    let status = status_of::<M>(&console, pools, placement, descriptors, opened.bound);
+    let status = status_of::<M>(
+        &console,
+        pools,
+        placement,
+        descriptors,
+        memory.as_ref(),
+        opened.bound,
+    );
     let mut started = Started::new(
         &settings,
         status,
@@ -74,11 +82,35 @@ pub(super) fn start<M: MakeFactory>(
         files,
     )
     .map_err(os("opening the control thread's poll"))?;
+    started.watch_memory(memory);
+    launch_all(
+        started,
+        make,
+        &settings,
+        tunings,
+        drivers,
+        seats,
+        opened.gates,
+    )?
+    .wait_until_serving()
+}
+
+/// Starts the thread of each loop.
+fn launch_all<M: MakeFactory>(
+    mut started: Started<Message<M>>,
+    make: M,
+    settings: &ServerSettings,
+    tunings: Vec<Tuning>,
+    drivers: Vec<MioDriver>,
+    seats: Vec<Seat<MioDriver, Message<M>>>,
+    gates: Vec<Vec<Gate<Listener>>>,
+) -> Result<Started<Message<M>>, StartError> {
+    let loops = drivers.len();
     let make = Arc::new(make);
     let crew = drivers
         .into_iter()
         .zip(seats)
-        .zip(opened.gates)
+        .zip(gates)
         .zip(tunings);
     for (index, (((driver, seat), gates), tuning)) in crew.enumerate() {
         let berth = Berth {
@@ -89,7 +121,7 @@ pub(super) fn start<M: MakeFactory>(
             tuning,
             tables: settings.tables,
             core: started.status().placement.loops[index],
-            spreading: spreading(&settings, index, loops),
+            spreading: spreading(settings, index, loops),
             status: Arc::clone(started.status()),
             make: Arc::clone(&make),
             commands: started.commands(),
@@ -99,7 +131,7 @@ pub(super) fn start<M: MakeFactory>(
             Err(error) => return Err(started.give_up(error)),
         }
     }
-    started.wait_until_serving()
+    Ok(started)
 }
 
 /// What the server will publish.
@@ -108,6 +140,7 @@ fn status_of<M: MakeFactory>(
     pools: Arc<OffloadPools>,
     placement: Placement,
     descriptors: DescriptorFacts,
+    memory: Option<&MemoryLimit>,
     listeners: Vec<BoundListener>,
 ) -> Arc<Status> {
     Arc::new(Status {
@@ -116,6 +149,8 @@ fn status_of<M: MakeFactory>(
         pools,
         placement,
         descriptors,
+        memory: memory.map(|limit| limit.facts.clone()),
+        overload: Arc::clone(console.overload()),
         listeners,
         handler_names: <<M::Factory as Factory>::Handler as Handler>::NAMES,
         started_ns: polyloop_sys::clock::monotonic_ns(),

@@ -1,7 +1,9 @@
 //! What a running server can be asked, from any thread and at any time.
 
+use super::MemoryFacts;
 use crate::dispatcher::GateKind;
 use crate::offload::OffloadPools;
+use crate::overload::Overload;
 use crate::permits::Permits;
 use crate::telemetry::LoopBoard;
 use polyloop_core::placement::Placement;
@@ -76,6 +78,10 @@ pub struct Status {
     pub placement: Placement,
     /// How the cap on connections came about.
     pub descriptors: DescriptorFacts,
+    /// How much memory may be used; `None` if nobody watches it.
+    pub memory: Option<MemoryFacts>,
+    /// The level of memory.
+    pub overload: Arc<Overload>,
     /// The listeners.
     pub listeners: Vec<BoundListener>,
     /// The names of the handlers, by their index.

@@ -3,7 +3,10 @@
 //! Loops publish what they are doing without a clock ([`Beat`](crate::telemetry::Beat)); this thread brings the
 //! clock. Whether a stuck thread computes or waits in a system call is read from the system, since the two have
 //! different cures. No signal is sent to a loop, and nothing is added to its path.
+//!
+//! The same thread watches over memory, since it wakes often enough already: [`Rounds`].
 
+use super::memory::MemoryWatch;
 use super::status::Status;
 use crate::dispatcher::Gate;
 use crate::driver::mio::MioDriver;
@@ -22,7 +25,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What the watchdog watches over.
+/// What one thread looks at, round by round.
+pub(super) struct Rounds<M> {
+    pub(super) stalls: Option<Watchdog<M>>,
+    pub(super) memory: Option<MemoryWatch<M>>,
+}
+
+/// The watchdog: what is watched of loops.
 pub(super) struct Watchdog<M> {
     status: Arc<Status>,
     console: Arc<Console<MioDriver, M>>,
@@ -51,6 +60,32 @@ fn sane(threshold: Duration) -> Duration {
 
 /// Samples in one threshold, so that a stall is seen at most a quarter of it late.
 const SAMPLES_PER_THRESHOLD: u32 = 4;
+
+impl<M: Send + 'static> Rounds<M> {
+    /// Whether there is nothing to look at.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.stalls.is_none() && self.memory.is_none()
+    }
+
+    /// Watches until `stop` is dropped; the copies of the listeners are closed then.
+    pub(super) fn run(mut self, stop: &Receiver<()>) {
+        loop {
+            // A look too many is harmless: whoever is asked early says how long it still is.
+            let stalls = self.stalls.as_mut().map(Watchdog::look_at_all);
+            let memory = self
+                .memory
+                .as_mut()
+                .map(|memory| memory.look(monotonic_ns()));
+            let Some(interval) = stalls.into_iter().chain(memory).min() else {
+                return;
+            };
+            // Nothing is ever sent: the end of the channel says that it is over.
+            if stop.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+}
 
 impl<M: Send + 'static> Watchdog<M> {
     /// `copies` holds, by loop, copies of its listeners; empty lists where nobody is to be rescued.
@@ -83,26 +118,21 @@ impl<M: Send + 'static> Watchdog<M> {
         }
     }
 
-    /// Watches until `stop` is dropped; the copies of the listeners are closed then.
-    pub(super) fn run(mut self, stop: &Receiver<()>) {
-        let busy_interval = self.threshold / SAMPLES_PER_THRESHOLD;
-        let mut interval = busy_interval;
-        // Nothing is ever sent: the end of the channel says that it is over.
-        while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-            let mut is_idle = true;
-            for index in 0..self.loops.len() {
-                is_idle &= self.look(index);
-            }
-            // Who is stuck is known of all before anybody is asked to help: one that is stuck helps nobody.
-            for index in 0..self.loops.len() {
-                self.follow(index);
-            }
-            // Loops that all sleep need no close watch; a stall that begins now is seen a threshold late at most.
-            interval = if is_idle {
-                self.threshold
-            } else {
-                busy_interval
-            };
+    /// Looks at all loops; returns how long to the next look.
+    fn look_at_all(&mut self) -> Duration {
+        let mut is_idle = true;
+        for index in 0..self.loops.len() {
+            is_idle &= self.look(index);
+        }
+        // Who is stuck is known of all before anybody is asked to help: one that is stuck helps nobody.
+        for index in 0..self.loops.len() {
+            self.follow(index);
+        }
+        // Loops that all sleep need no close watch; a stall that begins now is seen a threshold late at most.
+        if is_idle {
+            self.threshold
+        } else {
+            self.threshold / SAMPLES_PER_THRESHOLD
         }
     }
 

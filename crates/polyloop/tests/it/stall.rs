@@ -6,7 +6,8 @@ use crate::harness::{
 };
 use polyloop::telemetry::Callback;
 use polyloop::{
-    AcceptMode, Accepted, Ctx, GateKind, Handler, Input, Server, ServerSettings, Spread, Verdict,
+    AcceptMode, Accepted, Ctx, GateKind, Handler, Input, MemoryMax, Server, ServerSettings, Spread,
+    Verdict,
 };
 use polyloop_core::stall::REPORTS_PER_MINUTE;
 use polyloop_core::units::parse_duration;
@@ -291,6 +292,8 @@ fn without_a_watchdog_nothing_is_seen() {
     // Goal: the watchdog can be turned off, and then takes no thread. Method: no threshold; look for its thread.
     let (open, site) = sticky(ServerSettings {
         stall_threshold: None,
+        // The same thread would watch over memory where a control group has a limit.
+        memory_max: MemoryMax::Off,
         ..settings_with(2, AcceptMode::default())
     });
     assert!(!site.holds_thread("watchdog"));

@@ -31,8 +31,8 @@ fn unknown_names_are_told_with_what_was_meant() {
     tells(
         "[limits]\nzebra = 1",
         &[
-            "x.toml:2:1: error: \"zebra\" is no setting of [limits]; there are max-connections, reserve, when-full, rate, \
-         source-connections, source-rate, sources-max",
+            "x.toml:2:1: error: \"zebra\" is no setting of [limits]; there are max-connections, reserve, when-full, \
+         memory-max, rate, source-connections, source-rate, sources-max",
         ],
     );
     tells(

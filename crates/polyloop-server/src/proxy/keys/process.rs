@@ -17,7 +17,7 @@ use super::super::draft::Process;
 use super::super::texts::{RateText, ServerText};
 use super::super::value::{Value, Wrong};
 use super::{Key, key};
-use crate::args::{AcceptArg, LEVELS, PinArg};
+use crate::args::{AcceptArg, LEVELS, MemoryArg, PinArg};
 use std::time::Duration;
 
 /// `[server]`.
@@ -69,6 +69,7 @@ pub(crate) const LIMITS: &[Key<Process>] = &[
     key!("max-connections", NUMBER, p => p.args.max_connections, "all that fit under the limit of open files"),
     key!("reserve", NUMBER, p => p.args.reserve, "32, and 4 per loop"),
     key!("when-full", WHEN_FULL, p => p.args.when_full),
+    key!("memory-max", Maybe(MEMORY), p => p.args.memory_max),
     key!("rate", OrOff(RateText), p => p.limits.rate),
     key!("source-connections", OrOff(count(1, u32::MAX as u64)), p => p.limits.source_connections_max),
     key!("source-rate", OrOff(RateText), p => p.limits.source_rate),
@@ -129,6 +130,7 @@ const SERVERS: List<ServerText> = List {
     of: ServerText,
     splits: true,
 };
+const MEMORY: Parsed<MemoryArg> = parsed("a size, auto or off, as in \"512MiB\"");
 const PIN: Choice<PinArg> = Choice(&[
     ("auto", PinArg::Auto),
     ("always", PinArg::Always),
@@ -143,5 +145,5 @@ const FORMAT: Choice<AccessLogFormat> = Choice(&[
     ("logfmt", AccessLogFormat::Logfmt),
     ("json", AccessLogFormat::Json),
 ]);
-/// A table of sources above this is memory that a flood of addresses can take: 256 MiB a loop.
+/// A table of sources above this is memory that a flood of addresses can take: 256 MiB a scope.
 const SOURCES_MAX: u64 = 1 << 22;

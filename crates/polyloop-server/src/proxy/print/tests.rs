@@ -67,6 +67,7 @@ fn each_value_says_where_it_came_from() {
     for (setting, origin) in [
         ("loops = 2", "--loops"),
         ("drain = \"30s\"", "default"),
+        ("memory-max = \"auto\"", "default"),
         ("rate = \"5/s\"", "x.toml:2"),
         ("listen = [\"*:1\"]", "x.toml:4"),
         ("idle-timeout = \"5m\"", "--idle-timeout"),

@@ -65,7 +65,7 @@ impl Space {
     }
 
     /// Sets a system setting of the network.
-    fn set(&self, key: &str, value: &str) {
+    pub(super) fn set(&self, key: &str, value: &str) {
         self.enter(|| fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap());
     }
 
@@ -83,10 +83,12 @@ impl Space {
 
     /// A proxy in there.
     pub(super) fn proxy(&self, listen: &str, to: &str, flags: &[&str]) -> Polyloop {
-        self.proxy_of(Command::new("ip"), listen, to, flags)
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]);
+        self.proxy_of(command, listen, to, flags)
     }
 
-    /// The same, from a command that runs what follows, in the end by `ip`.
+    /// The same, from a command that runs what follows in there.
     pub(super) fn proxy_of(
         &self,
         mut command: Command,
@@ -96,7 +98,7 @@ impl Space {
     ) -> Polyloop {
         let admin = format!("unix:{}", self.socket("admin").display());
         command
-            .args(["netns", "exec", &self.name, BINARY, "proxy"])
+            .args([BINARY, "proxy"])
             .args(["--listen", listen, "--admin", &admin, "--to", to])
             .args(flags)
             .stderr(Stdio::piped());
@@ -122,7 +124,7 @@ fn ip(args: &[&str]) -> bool {
 }
 
 /// Sends into every stream until nobody takes any more, for some rounds.
-fn push_until_stuck(streams: &[TcpStream]) {
+pub(super) fn push_until_stuck(streams: &[TcpStream]) {
     let block = vec![7; 64 * 1024];
     let mut rounds_stuck = 0;
     eventually("nobody takes any more", || {
@@ -379,21 +381,22 @@ fn thousands_who_never_read_stay_within_their_watermarks() {
 }
 
 /// A group of processes whose memory is limited (cgroup v1); gone with the value.
-struct MemoryGroup(PathBuf);
+pub(super) struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
     /// `None`, with a message, where the test may not make one.
-    fn new(limit: u64) -> Option<Self> {
+    pub(super) fn new(name: &str, limit: u64) -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let ours = groups
             .lines()
             .find_map(|line| line.split_once(":memory:"))
             .map_or("/", |(_, path)| path);
-        let name = format!("polyloop-it-{}", process::id());
+        let name = format!("polyloop-{name}-{}", process::id());
         let path = Path::new("/sys/fs/cgroup/memory")
             .join(ours.trim_start_matches('/'))
             .join(name);
-        let is_made = fs::create_dir(&path).is_ok()
+        let is_made = has("nsenter")
+            && fs::create_dir(&path).is_ok()
             && fs::write(path.join("memory.limit_in_bytes"), limit.to_string()).is_ok();
         if !is_made {
             eprintln!("skipped: there is no memory controller to use");
@@ -403,8 +406,18 @@ impl MemoryGroup {
         Some(Self(path))
     }
 
+    /// A command that runs what follows in it and in a network: by `nsenter`, as `ip netns exec` hides the groups.
+    pub(super) fn command(&self, space: &Space) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec nsenter \"$@\""])
+            .arg(&self.0)
+            .arg(format!("--net=/run/netns/{}", space.name));
+        command
+    }
+
     /// How often somebody in it was killed for want of memory.
-    fn kills(&self) -> u64 {
+    pub(super) fn kills(&self) -> u64 {
         let text = fs::read_to_string(self.0.join("memory.oom_control")).unwrap();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.unwrap().parse().unwrap()
@@ -432,16 +445,13 @@ fn within_little_memory_it_holds_as_many_as_were_said() {
     let Some(space) = Space::new("memory") else {
         return;
     };
-    let Some(group) = MemoryGroup::new(LIMIT) else {
+    let Some(group) = MemoryGroup::new("little", LIMIT) else {
         return;
     };
     space.set("tcp_rmem", "4096 32768 65536");
     space.set("tcp_wmem", "4096 16384 65536");
     let listener = space.listen("127.0.0.1:0");
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec ip \"$@\""])
-        .arg(&group.0);
+    let command = group.command(&space);
     let flags = ["--splice", "off", "--max-connections", "200"];
     let to = listener.local_addr().unwrap().to_string();
     let server = space.proxy_of(command, "127.0.0.1:0", &to, &flags);
