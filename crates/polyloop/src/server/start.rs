@@ -107,11 +107,7 @@ fn launch_all<M: MakeFactory>(
 ) -> Result<Started<Message<M>>, StartError> {
     let loops = drivers.len();
     let make = Arc::new(make);
-    let crew = drivers
-        .into_iter()
-        .zip(seats)
-        .zip(gates)
-        .zip(tunings);
+    let crew = drivers.into_iter().zip(seats).zip(gates).zip(tunings);
     for (index, (((driver, seat), gates), tuning)) in crew.enumerate() {
         let berth = Berth {
             index,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use polyloop_load::result::{RunResult, StageKind, StageResult};
 
 /// How long a test waits for something that must happen before it is called broken.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_polyloop-load");

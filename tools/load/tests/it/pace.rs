@@ -171,7 +171,9 @@ fn a_search_begins_at_the_rate_that_was_typed() {
         args.extend(["--duration", "100ms", "--warm-up", "0s", "--live", "off"]);
         let result = run(&args).exits(0).result();
         let trials = result.search.unwrap().trials;
-        let ramp: Vec<f64> = trials.iter().map(|trial| trial.rate_planned).collect();
+        let mut ramp: Vec<f64> = trials.iter().map(|trial| trial.rate_planned).collect();
+        // On a host that is not quiet they are tried again.
+        ramp.dedup();
         assert!(ramp.starts_with(tried), "{rate}: {ramp:?}");
         let names: std::collections::BTreeSet<&str> = result
             .stages
@@ -188,8 +190,14 @@ fn a_search_ends_at_what_the_server_can() {
     // is 400 a second and no more; trials are so short that eight that wait at the end are worth a tenth.
     let _shared = beside_others();
     let served = Served::with(slow_echo);
-    let mut args = vec![served.target.as_str(), "--find-max", "p50<100ms", "-c", "8"];
-    args.extend(["--rate", "200/s", "--format", "json", "--grace", "1s"]);
+    let mut args = vec![
+        served.target.as_str(),
+        "--find-max",
+        "mean<100ms",
+        "-c",
+        "8",
+    ];
+    args.extend(["--rate", "200/s", "--format", "json", "--grace", "300ms"]);
     args.extend(["--duration", "200ms", "--warm-up", "0s", "--live", "off"]);
     let search = run(&args).exits(0).result().search.unwrap();
     assert!(
