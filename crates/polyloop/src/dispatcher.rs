@@ -144,7 +144,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// # Errors
     /// A listener cannot be taken into the poll.
     pub fn new(
-        driver: D,
+        mut driver: D,
         factory: F,
         tuning: Tuning,
         seat: Seat<D, MessageOf<F>>,
@@ -160,7 +160,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             post,
         } = seat;
         let board = Arc::clone(&boards[index]);
-        let mut driver = driver;
         let now_ns = driver.now();
         let hub = Hub {
             index,
