@@ -7,7 +7,7 @@
 mod rows;
 
 use polyloop_measure::bill::ProcessBill;
-use polyloop_measure::host::MachineTime;
+use polyloop_measure::host::{MachineTime, tcp_retransmits};
 
 use crate::result::{Beside, WindowRow};
 use crate::tally::Interval;
@@ -177,6 +177,7 @@ struct Meter {
     server_pids: Vec<u32>,
     server_cpu_ns: Option<u64>,
     machine: Option<MachineTime>,
+    retransmits: Option<u64>,
 }
 
 impl Meter {
@@ -185,6 +186,7 @@ impl Meter {
             server_pids,
             server_cpu_ns: None,
             machine: None,
+            retransmits: None,
         };
         meter.restart();
         meter
@@ -204,10 +206,12 @@ impl Meter {
         self.server_cpu_ns = self.server_now_ns();
         // A machine without /proc/stat has nothing to say.
         self.machine = MachineTime::read().ok();
+        self.retransmits = tcp_retransmits();
     }
 
     fn read_and_restart(&mut self) -> Beside {
         let (server_before, machine_before) = (self.server_cpu_ns, self.machine);
+        let retransmits_before = self.retransmits;
         self.restart();
         let server_cpu_ns = self
             .server_cpu_ns
@@ -224,6 +228,10 @@ impl Meter {
                 time.busy_ticks as f64 / time.total_ticks.max(1) as f64
             }),
             machine_steal_share: machine.map_or(0.0, MachineTime::steal_share),
+            retransmits: self
+                .retransmits
+                .zip(retransmits_before)
+                .map(|(now, before)| now.saturating_sub(before)),
         }
     }
 }

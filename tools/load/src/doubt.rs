@@ -61,6 +61,11 @@ pub enum Doubt {
         /// The share of all cores' time.
         share: f64,
     },
+    /// Segments were lost and sent again.
+    Retransmits {
+        /// How many.
+        count: u64,
+    },
     /// The first of several runs is unlike the others.
     FirstRunOutlier {
         /// How many times the median of the others it came to.
@@ -115,6 +120,7 @@ impl Doubt {
             Self::FewerConnections { .. } => "fewer-connections",
             Self::TooFewSamples { .. } => "too-few-samples",
             Self::Steal { .. } => "steal",
+            Self::Retransmits { .. } => "retransmits",
             Self::FirstRunOutlier { .. } => "first-run-outlier",
             Self::UnstableWindows { .. } => "unstable-windows",
             Self::SharedCores { .. } => "shared-cores",

@@ -73,6 +73,11 @@ fn judge_stage(mode: Mode, stage: &StageResult, doubts: &mut Vec<Doubt>) {
     let counts = &stage.counts;
     let ns = |us: Option<f64>| us.map(|us| (us * 1e3) as u64);
     doubts.extend(of::steal(stage.machine_steal_share));
+    doubts.extend(of::retransmits(
+        stage.retransmits.unwrap_or(0),
+        counts.sent,
+        stage.rates.sent / stage.connections.max(1) as f64,
+    ));
     doubts.extend(of::faults(counts.faults.values().sum(), counts.sent));
     // Planned and never sent is the worst of slips, and no reason to be silent.
     if counts.sent == 0 && counts.offered == 0 {

@@ -120,6 +120,23 @@ impl MachineTime {
     }
 }
 
+/// TCP segments that this network namespace has sent again, over all connections since it was made; `None` where the system
+/// does not tell.
+#[must_use]
+pub fn tcp_retransmits() -> Option<u64> {
+    retransmits_in(&fs::read_to_string("/proc/net/snmp").ok()?)
+}
+
+/// A line of names and a line of figures, both beginning with `Tcp:`.
+fn retransmits_in(text: &str) -> Option<u64> {
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, figures) = (lines.next()?, lines.next()?);
+    let at = names
+        .split_whitespace()
+        .position(|name| name == "RetransSegs")?;
+    figures.split_whitespace().nth(at)?.parse().ok()
+}
+
 /// The host's congestion control, set for the length of a run.
 ///
 /// Accepted sockets take theirs from the listener and the listener from the host when it is made, so a load that sets it
@@ -340,6 +357,16 @@ pub(crate) const CONGESTION: &str = "net.ipv4.tcp_congestion_control";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retransmits_are_found_by_their_name() {
+        // Goal: the figure under the name, wherever kernels put it; none where it is missing.
+        let text =
+            "Ip: A\nIp: 1\nTcp: InSegs RetransSegs InErrs\nTcp: 9 7 0\nUdp: RetransSegs\nUdp: 5\n";
+        assert_eq!(retransmits_in(text), Some(7));
+        assert_eq!(retransmits_in("Tcp: InSegs\nTcp: 9\n"), None);
+        assert!(tcp_retransmits().is_some());
+    }
 
     #[test]
     fn machine_time_is_read_off_the_first_line() {

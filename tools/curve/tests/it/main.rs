@@ -123,6 +123,7 @@ fn result() -> RunResult {
         server_cpu_us_per_request: Some(5.0),
         machine_busy_share: 0.5,
         machine_steal_share: 0.0,
+        retransmits: None,
         windows: Vec::new(),
     });
     run

@@ -84,6 +84,8 @@ impl Pending {
         self.beside.server_cpu_ns = both.map(|(sum_ns, more_ns)| sum_ns + more_ns);
         self.beside.machine_busy_share += beside.machine_busy_share;
         self.beside.machine_steal_share += beside.machine_steal_share;
+        let both = self.beside.retransmits.zip(beside.retransmits);
+        self.beside.retransmits = both.map(|(sum, more)| sum + more);
         self.windows += 1;
     }
 }

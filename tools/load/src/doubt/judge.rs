@@ -23,6 +23,12 @@ pub const OWN_LAG_SHARE_MAX: f64 = 0.10;
 /// Samples that have to lie beyond a percentile; see `polyloop_measure::quantile`.
 pub const SAMPLES_BEYOND: u64 = 100;
 
+/// Linux waits at least 200 ms for an acknowledgement (`TCP_RTO_MIN`) where nothing that is sent later asks for the lost segment.
+const RETRANSMIT_SECONDS: f64 = 0.2;
+
+/// As many late requests as there may be beyond a p99.9.
+const HELD_UP_SHARE_MAX: f64 = 0.001;
+
 /// More than a hundredth of the time given to others is as much as the differences that are looked for.
 pub const STEAL_SHARE_MAX: f64 = 0.01;
 
@@ -109,6 +115,14 @@ pub fn too_few_samples(quantiles: &[f64], have: u64) -> Option<Doubt> {
 #[must_use]
 pub fn steal(share: f64) -> Option<Doubt> {
     (share > STEAL_SHARE_MAX).then_some(Doubt::Steal { share })
+}
+
+/// Whether lost segments hold up enough requests to be seen in a p99.9: `each_per_s` is what a connection sends.
+#[must_use]
+pub fn retransmits(count: u64, sent: u64, each_per_s: f64) -> Option<Doubt> {
+    let held_up_by_one = (each_per_s * RETRANSMIT_SECONDS).max(1.0);
+    let held_up = count as f64 * held_up_by_one;
+    (sent > 0 && held_up > sent as f64 * HELD_UP_SHARE_MAX).then_some(Doubt::Retransmits { count })
 }
 
 /// Whether the first of several runs' figures is unlike the rest.

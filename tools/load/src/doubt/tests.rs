@@ -113,6 +113,12 @@ fn each_threshold_lies_where_it_says() {
     assert_eq!(judge::late_sends(Some(101), None), None);
     assert_eq!(judge::steal(0.01), None);
     assert!(judge::steal(0.011).is_some());
+    // A connection that sends fifty times a second has ten requests held up by one loss.
+    assert_eq!(judge::retransmits(100, 1_000_000, 50.0), None);
+    assert!(judge::retransmits(101, 1_000_000, 50.0).is_some());
+    assert_eq!(judge::retransmits(10, 10_000, 0.1), None);
+    assert!(judge::retransmits(11, 10_000, 0.1).is_some());
+    assert_eq!(judge::retransmits(5, 0, 0.0), None);
     assert_eq!(judge::fewer_connections(10, 10, &[]), None);
     assert!(judge::fewer_connections(10, 9, &[]).is_some());
     assert_eq!(judge::unanswered(0), None);

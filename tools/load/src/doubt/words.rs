@@ -42,6 +42,10 @@ impl Doubt {
                     percent(*share)
                 )
             }
+            Self::Retransmits { count } => format!(
+                "{} segments were lost and sent again in this network namespace; each holds its connection up for 200 ms or more",
+                self::count(*count)
+            ),
             Self::FirstRunOutlier { ratio } => {
                 format!("the first run came to {ratio:.2} times the median of the others")
             }
@@ -95,6 +99,10 @@ impl Doubt {
             Self::TooFewSamples { .. } => "run longer, or plan a higher --rate",
             Self::Steal { .. } => {
                 "measure again when the host is quieter, and compare several runs rather than two"
+            }
+            Self::Retransmits { .. } => {
+                "see where they are lost: the second column of /proc/net/softnet_stat grows where the kernel's own queue is too short \
+                 (net.core.netdev_max_backlog), which happens on loopback too; more --connections or a lower --rate make smaller bursts"
             }
             Self::FirstRunOutlier { .. } => {
                 "warm up longer, and leave the first run out when runs are compared"

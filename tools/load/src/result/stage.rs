@@ -70,6 +70,8 @@ pub struct Beside {
     pub machine_busy_share: f64,
     /// The share of all cores' time that the hypervisor gave to others.
     pub machine_steal_share: f64,
+    /// TCP segments that this network namespace sent again.
+    pub retransmits: Option<u64>,
 }
 
 /// What a stage came to.
@@ -121,6 +123,9 @@ pub struct StageResult {
     pub machine_busy_share: f64,
     /// The share of all cores' time that the hypervisor gave to others.
     pub machine_steal_share: f64,
+    /// TCP segments that this network namespace sent again, other programs' included.
+    #[serde(default)]
+    pub retransmits: Option<u64>,
     /// One row per interval.
     pub windows: Vec<WindowRow>,
 }
@@ -161,6 +166,7 @@ impl StageResult {
             server_cpu_us_per_request: beside.server_cpu_ns.and_then(per_request),
             machine_busy_share: rounded(beside.machine_busy_share, 4),
             machine_steal_share: rounded(beside.machine_steal_share, 4),
+            retransmits: beside.retransmits,
             counts,
             first_wrong: total.first_wrong.as_deref().map(str::to_owned),
             windows,

@@ -39,6 +39,7 @@ pub(crate) const SMALL_BESIDE: Beside = Beside {
     busiest_loop_share: None,
     machine_busy_share: 0.25,
     machine_steal_share: 0.0,
+    retransmits: Some(0),
 };
 
 /// The second `number` of the small run.
