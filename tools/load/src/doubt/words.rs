@@ -42,10 +42,7 @@ impl Doubt {
                     percent(*share)
                 )
             }
-            Self::Retransmits { count } => format!(
-                "{} segments were lost and sent again in this network namespace; each holds its connection up for 200 ms or more",
-                self::count(*count)
-            ),
+            Self::Retransmits { count } => retransmits(*count),
             Self::FirstRunOutlier { ratio } => {
                 format!("the first run came to {ratio:.2} times the median of the others")
             }
@@ -128,6 +125,13 @@ impl Doubt {
         };
         advice.to_owned()
     }
+}
+
+fn retransmits(segments: u64) -> String {
+    format!(
+        "{} segments were lost and sent again in this network namespace; each holds its connection up for 200 ms or more",
+        count(segments)
+    )
 }
 
 fn late_sends(own_lag_p99_ns: u64, latency_p99_ns: u64) -> String {
