@@ -47,8 +47,10 @@ pub struct Sweep {
     pub seed: u64,
     /// How long the generator measures.
     pub duration: Duration,
-    /// Load before that.
+    /// Load before that, at least.
     pub warm_up: Duration,
+    /// At most, while the pace still changes.
+    pub warm_up_max: Duration,
     /// The generator's binary.
     pub load: PathBuf,
     /// Flags for the generator at every point.
@@ -163,7 +165,7 @@ impl Sweep {
             dir: scratch.path(),
             loops,
             duration,
-            patience: self.warm_up + duration + SLACK,
+            patience: self.warm_up_max + duration + SLACK,
         };
         let mut measured = generator(words, self.duration).run(&mut server)?;
         if let Some(tracer) = self.tracer.filter(|_| point.round == 0) {
@@ -203,6 +205,7 @@ impl Sweep {
         [
             ("duration", format_duration(self.duration)),
             ("warm-up", format_duration(self.warm_up)),
+            ("warm-up at most", format_duration(self.warm_up_max)),
             ("placement of the server", list(&self.placement.server)),
             ("placement of the generator", list(&self.placement.load)),
             ("loops of the generator", loops),
@@ -282,6 +285,8 @@ impl Sweep {
         }
         flag("duration", format!("{}ms", duration.as_millis()));
         flag("warm-up", format!("{}ms", warm_up.as_millis()));
+        let most = self.warm_up_max.max(warm_up);
+        flag("warm-up-max", format!("{}ms", most.as_millis()));
         flag("cores", list(&self.placement.load));
         let loops = self.load_loops.unwrap_or(self.placement.load.len() as u64);
         flag("loops", loops.to_string());
@@ -384,6 +389,7 @@ mod tests {
             seed: 1,
             duration: SECOND,
             warm_up: Duration::ZERO,
+            warm_up_max: Duration::ZERO,
             load: "polyloop-load".into(),
             load_flags: Vec::new(),
             load_loops: None,

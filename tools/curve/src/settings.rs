@@ -142,6 +142,7 @@ fn sweep(
         seed: how.seed,
         duration: how.duration,
         warm_up: how.warm_up,
+        warm_up_max: how.warm_up_max.max(how.warm_up),
         load: find_load(how.load.as_deref())?,
         load_flags,
         load_loops: how.load_loops,

@@ -72,9 +72,12 @@ pub struct RunArgs {
     /// How long to measure; with --find-max, one trial [default: 10s; 3s]
     #[arg(long, short = 'd', value_name = "TIME", value_parser = parse_duration, help_heading = "Pace")]
     pub duration: Option<Duration>,
-    /// Load before measuring begins [default: 2s]
+    /// Load before measuring begins: so long at least, and until the pace no longer changes; 0s for none [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Pace")]
     pub warm_up: Option<Duration>,
+    /// So long at most, and then with a doubt; the same as --warm-up for a fixed time [default: five times --warm-up]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Pace")]
+    pub warm_up_max: Option<Duration>,
     /// How long answers are waited for when a stage is over, and what is overdue still goes out; what is missing then counts with its
     /// age [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Pace")]

@@ -82,6 +82,11 @@ impl Collector {
         self.rows.begin(begins_ns, windows);
     }
 
+    /// The stage ends earlier than it was to.
+    pub(crate) const fn end_at(&mut self, ends_ns: u64) {
+        self.ends_ns = ends_ns;
+    }
+
     /// The time of the stage begins: what was used before is not on its bill.
     pub(crate) fn start_meters(&mut self) {
         self.meter.restart();
@@ -160,6 +165,12 @@ impl Collector {
     /// Whether nothing was outstanding at some time from `ns` on, on any loop.
     pub(crate) fn is_quiet_after(&self, ns: u64) -> bool {
         self.told_until_ns() >= ns && self.outstanding() == 0
+    }
+
+    /// Until when the loops have told, on average: what they have told was done until about then.
+    pub(crate) fn told_mean_ns(&self) -> u64 {
+        let sum: u128 = self.told_until_ns.iter().map(|&ns| u128::from(ns)).sum();
+        (sum / self.told_until_ns.len().max(1) as u128) as u64
     }
 
     pub(crate) fn is_settled(&self) -> bool {

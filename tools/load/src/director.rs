@@ -28,6 +28,7 @@ use crate::result::{
 };
 use crate::settings::Settings;
 use crate::tally::{Counts, Interval};
+use crate::warmup::WarmUp;
 
 /// See the module's documentation.
 pub struct Director {
@@ -129,10 +130,7 @@ impl Director {
             return crate::hunt::hunt(self, &find);
         }
         let pace = self.settings.pace;
-        let warm_up = self.settings.warm_up;
-        if !warm_up.is_zero() {
-            self.stage("warm-up", StageKind::WarmUp, pace, warm_up)?;
-        }
+        self.warm_up(pace)?;
         if !self.is_interrupted() {
             let duration = self.settings.duration;
             let staged = self.stage("measure", StageKind::Measure, pace, duration)?;
@@ -221,7 +219,26 @@ impl Director {
         );
     }
 
-    /// One stage of load. It may be cut short by a signal.
+    /// Load until the pace is steady, if that was asked for.
+    pub(crate) fn warm_up(&mut self, pace: Pace) -> Result<()> {
+        let (least, most) = (self.settings.warm_up, self.settings.warm_up_max);
+        // Where nothing is asked there is no pace to look at.
+        let duration = if pace == Pace::Silent { least } else { most };
+        if !least.is_zero() {
+            self.stage("warm-up", StageKind::WarmUp, pace, duration)?;
+        }
+        Ok(())
+    }
+
+    /// What ends a warm-up before its time; nothing does where a fixed time was asked for.
+    fn settling(&self, head: &StageHead, pace: Pace, begins_ns: u64) -> Option<WarmUp> {
+        let (least, most) = (self.settings.warm_up, self.settings.warm_up_max);
+        let is_open = head.kind == StageKind::WarmUp && pace != Pace::Silent && most > least;
+        let least_ns = least.as_nanos() as u64;
+        is_open.then(|| WarmUp::new(begins_ns, least_ns, self.plan.interval_ns))
+    }
+
+    /// One stage of load. It may be cut short by a signal, and a warm-up ends when the pace is steady.
     pub(crate) fn stage(
         &mut self,
         name: &str,
@@ -231,7 +248,10 @@ impl Director {
     ) -> Result<Staged> {
         self.stages += 1;
         let head = self.head(name, kind, pace);
-        let begins_ns = (monotonic_ns() + LEAD_NS).next_multiple_of(self.plan.interval_ns);
+        let begins_ns = self.next_begin_ns();
+        let mut warm_up = self.settling(&head, pace, begins_ns);
+        let least = warm_up.as_ref().map(WarmUp::least);
+        let duration = duration.max(least.unwrap_or_default());
         let length_ns = (duration.as_nanos() as u64).next_multiple_of(self.plan.interval_ns);
         let mut order = Order {
             stage: self.stages,
@@ -240,15 +260,16 @@ impl Director {
             pace,
             phase: Phase::Runs,
         };
-        self.output
-            .stage_begins(&head, Some(duration.as_secs_f64()));
+        // A warm-up may be over after the least time.
+        let planned = least.unwrap_or(duration).as_secs_f64();
+        self.output.stage_begins(&head, Some(planned));
         let windows = length_ns / self.interval_ns();
         self.collector
             .begin(self.stages, begins_ns, order.ends_ns, windows);
         self.engine.orders().give(order);
         self.receive_until(begins_ns);
         self.collector.start_meters();
-        self.go_through(&mut order);
+        self.go_through(&mut order, warm_up.as_mut());
         let beside = self.collector.stop_meters();
         let grace_ns = self.settings.grace.as_nanos() as u64;
         let deadline_ns = order.ends_ns + grace_ns;
@@ -271,7 +292,9 @@ impl Director {
         }
         self.cut_window(order.ends_ns);
         let collected = self.collector.finish(beside, order.ends_ns);
-        let result = StageResult::of(head, &collected.total, &collected.beside, collected.windows);
+        let mut result =
+            StageResult::of(head, &collected.total, &collected.beside, collected.windows);
+        result.settled = warm_up.as_ref().map(WarmUp::settled);
         self.end_stage(result.clone());
         Ok(Staged {
             result,
@@ -279,24 +302,59 @@ impl Director {
         })
     }
 
-    /// The time of a stage goes by, window by window. An interrupt ends it earlier.
-    fn go_through(&mut self, order: &mut Order) {
-        let mut until_ns = order.begins_ns;
-        while until_ns < order.ends_ns {
-            until_ns = (until_ns + self.interval_ns()).min(order.ends_ns);
-            let is_last = until_ns == order.ends_ns;
+    /// The time of a stage goes by, window by window. An interrupt ends it earlier, and so does a warm-up that is over.
+    fn go_through(&mut self, order: &mut Order, mut warm_up: Option<&mut WarmUp>) {
+        let mut cut_ns = order.begins_ns + self.interval_ns();
+        loop {
+            let look_ns = warm_up.as_ref().map_or(u64::MAX, |it| it.next_look_ns());
+            let until_ns = cut_ns.min(look_ns).min(order.ends_ns);
             // The loops hand over at that time; what they hand over comes a little later.
             self.receive_until(until_ns + HAND_OVER_SLACK_NS);
             if self.is_interrupted() {
                 // Until the loops look at their orders again they go on sending, and that counts.
                 let looked_ns = monotonic_ns().next_multiple_of(self.plan.interval_ns);
                 order.ends_ns = order.ends_ns.min(looked_ns);
-                break;
+                return;
             }
-            if !is_last {
+            if until_ns == look_ns && self.is_over(warm_up.as_deref_mut()) {
+                warm_up = None;
+                self.shorten(order);
+            }
+            if until_ns == order.ends_ns {
+                return;
+            }
+            if until_ns == cut_ns {
                 self.cut_window(until_ns);
+                cut_ns += self.interval_ns();
             }
         }
+    }
+
+    /// When a stage may begin, or end, that is ordered now.
+    fn next_begin_ns(&self) -> u64 {
+        (monotonic_ns() + LEAD_NS).next_multiple_of(self.plan.interval_ns)
+    }
+
+    /// What this stage has done so far: requests, or the bytes of a stream.
+    fn done(&self) -> u64 {
+        let counts = &self.collector.total().counts;
+        if self.plan.workload.is_stream() {
+            counts.bytes_in + counts.bytes_out
+        } else {
+            counts.completed
+        }
+    }
+
+    fn is_over(&self, warm_up: Option<&mut WarmUp>) -> bool {
+        let told_ns = self.collector.told_mean_ns();
+        warm_up.is_some_and(|it| it.look(told_ns, self.done()))
+    }
+
+    /// The stage may end now: as soon as all loops know.
+    fn shorten(&mut self, order: &mut Order) {
+        order.ends_ns = order.ends_ns.min(self.next_begin_ns());
+        self.engine.orders().give(*order);
+        self.collector.end_at(order.ends_ns);
     }
 
     fn head(&self, name: &str, kind: StageKind, pace: Pace) -> StageHead {

@@ -76,6 +76,13 @@ pub enum Doubt {
         /// Standard deviation of the windows' rates as a share of their mean.
         variation: f64,
     },
+    /// The pace still changed when the warm-up had taken as long as it may.
+    NeverSteady {
+        /// How long that was, in seconds.
+        seconds: f64,
+        /// Standard deviation of the last windows' rates as a share of their mean; none when nothing was answered.
+        variation: Option<f64>,
+    },
     /// Generator and server may run on the same cores.
     SharedCores {
         /// Which ones.
@@ -123,6 +130,7 @@ impl Doubt {
             Self::Retransmits { .. } => "retransmits",
             Self::FirstRunOutlier { .. } => "first-run-outlier",
             Self::UnstableWindows { .. } => "unstable-windows",
+            Self::NeverSteady { .. } => "never-steady",
             Self::SharedCores { .. } => "shared-cores",
             Self::PacedCongestion { .. } => "paced-congestion",
             Self::Unanswered { .. } => "unanswered",

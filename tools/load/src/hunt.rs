@@ -21,13 +21,9 @@ pub(crate) fn hunt(director: &mut Director, find: &FindMax) -> Result<()> {
         samples_needed: find.objective.samples_needed(),
         ..SearchSettings::new(find.start_rate)
     });
-    let warm_up = director.settings.warm_up;
-    if !warm_up.is_zero() {
-        let pace = Pace::Open {
-            rate_per_s: find.start_rate,
-        };
-        director.stage("warm-up", StageKind::WarmUp, pace, warm_up)?;
-    }
+    director.warm_up(Pace::Open {
+        rate_per_s: find.start_rate,
+    })?;
     let mut trials = Vec::new();
     while let Some(trial) = search.next() {
         if director.is_interrupted() {

@@ -34,3 +34,4 @@ pub mod result;
 pub mod search;
 pub mod settings;
 pub mod tally;
+mod warmup;

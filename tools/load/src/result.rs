@@ -24,7 +24,8 @@ pub use quantiles::Quantiles;
 pub(crate) use quantiles::quantile_us;
 pub use read::ResultError;
 pub use stage::{
-    Beside, CountsRow, Rates, StageHead, StageKind, StageResult, WINDOW_SAMPLES_BEYOND, WindowRow,
+    Beside, CountsRow, Rates, Settled, StageHead, StageKind, StageResult, WINDOW_SAMPLES_BEYOND,
+    WindowRow,
 };
 pub use time::rfc3339;
 

@@ -43,8 +43,10 @@ pub struct Settings {
     pub mode: Mode,
     /// What to search for.
     pub find_max: Option<FindMax>,
-    /// Before measuring.
+    /// Before measuring, at least.
     pub warm_up: Duration,
+    /// At most, while the pace still changes.
+    pub warm_up_max: Duration,
     /// How long to measure, or a trial takes.
     pub duration: Duration,
     /// How long answers are waited for at the end of a stage.
@@ -110,6 +112,7 @@ impl Settings {
             mode,
             find_max,
             warm_up: timing.warm_up,
+            warm_up_max: timing.warm_up_max,
             duration: timing.duration,
             grace: timing.grace,
             interval: timing.interval,
@@ -131,6 +134,7 @@ impl Settings {
 /// How long everything takes.
 struct Timing {
     warm_up: Duration,
+    warm_up_max: Duration,
     duration: Duration,
     grace: Duration,
     interval: Duration,
@@ -142,8 +146,11 @@ impl Timing {
     fn new(args: &RunArgs, notes: &mut Notes) -> Result<Self, SettingsError> {
         let seconds = Duration::from_secs;
         let duration_default = seconds(if args.find_max.is_some() { 3 } else { 10 });
+        let warm_up = notes.time("warm-up", args.warm_up, seconds(2));
+        let warm_up_max = warm_up.saturating_mul(WARM_UP_FACTOR);
         let timing = Self {
-            warm_up: notes.time("warm-up", args.warm_up, seconds(2)),
+            warm_up,
+            warm_up_max: notes.time("warm-up-max", args.warm_up_max, warm_up_max),
             duration: notes.time("duration", args.duration, duration_default),
             grace: notes.time("grace", args.grace, seconds(2)),
             interval: notes.time("interval", args.interval, seconds(1)),
@@ -155,6 +162,13 @@ impl Timing {
                 "--interval {}: a row is a tenth of a second at least; ask for {} or longer",
                 format_duration(timing.interval),
                 format_duration(INTERVAL_MIN)
+            ));
+        }
+        if timing.warm_up_max < timing.warm_up {
+            return refused(format!(
+                "--warm-up-max {}: it takes {} at least (--warm-up); ask for as long or longer, or for a shorter --warm-up",
+                format_duration(timing.warm_up_max),
+                format_duration(timing.warm_up)
             ));
         }
         if timing.duration.is_zero() {
@@ -600,8 +614,9 @@ fn tables(
         });
     }
     let loops_needed = connections.div_ceil(room.max(1));
+    let plural = if loops == 1 { "" } else { "s" };
     refused(format!(
-        "--connections {}: there is room for {} ({name} tables of descriptors, {loops} loops; RLIMIT_NOFILE is {}, of which \
+        "--connections {}: there is room for {} ({name} tables of descriptors, {loops} loop{plural}; RLIMIT_NOFILE is {}, of which \
          {DESCRIPTORS_RESERVED} are kept for files and polls). With --loops {loops_needed} each loop has a table of its own and \
          that suffices; or raise the hard limit (ulimit -Hn, LimitNOFILE=), or ask for fewer",
         format_count(connections),
@@ -616,6 +631,9 @@ const CONGESTIONS: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 fn default_loops() -> u64 {
     (polyloop_measure::host::cores() as u64 / 2).max(1)
 }
+
+/// A warm-up that is not steady after so many times the least that it takes is not waited for.
+const WARM_UP_FACTOR: u32 = 5;
 
 /// Few enough to see what a request costs a server that rests, and not to disturb one that works.
 const RATE_DEFAULT: f64 = 1_000.0;

@@ -124,6 +124,7 @@ fn result() -> RunResult {
         machine_busy_share: 0.5,
         machine_steal_share: 0.0,
         retransmits: None,
+        settled: None,
         windows: Vec::new(),
     });
     run

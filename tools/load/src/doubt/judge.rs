@@ -7,6 +7,7 @@ use polyloop_measure::stats::Spread;
 use polyloop_measure::steady;
 
 use super::Doubt;
+use crate::result::Settled;
 
 /// From here on a loop is saturated. With nine tenths of its time used, what arrives at random waits for several
 /// others on average, and to make up for a preemption takes ten times as long as it took. Processor time would not do:
@@ -152,6 +153,15 @@ pub fn unstable_windows(windows: &[u64]) -> Option<Doubt> {
     let mean = windows.iter().sum::<f64>() / windows.len() as f64;
     let allowed = WINDOW_VARIATION_MAX.max(CHANCE_VARIATIONS / mean.sqrt());
     (variation > allowed).then_some(Doubt::UnstableWindows { variation })
+}
+
+/// Whether a warm-up of so many seconds ended before the pace was steady.
+#[must_use]
+pub fn never_steady(settled: Settled, seconds: f64) -> Option<Doubt> {
+    (!settled.is_steady).then_some(Doubt::NeverSteady {
+        seconds,
+        variation: settled.variation,
+    })
 }
 
 /// Whether generator and server may run on the same cores, given where each may run.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::result::Settled;
 
 fn every_doubt() -> Vec<Doubt> {
     vec![
@@ -42,6 +43,11 @@ fn every_doubt() -> Vec<Doubt> {
             path: "run.json".to_owned(),
             reason: "no space left on device".to_owned(),
         },
+        Doubt::Retransmits { count: 12 },
+        Doubt::NeverSteady {
+            seconds: 10.0,
+            variation: Some(0.21),
+        },
     ]
 }
 
@@ -80,6 +86,10 @@ fn every_doubt_has_a_code_figures_and_a_way_out() {
     );
     assert_eq!(texts[8], "generator and server may both run on core 0, 1");
     assert_eq!(texts[11], "7 faults in 700 requests sent (1.0 %)");
+    assert_eq!(
+        texts[15],
+        "when the warm-up had taken 10.0 s, the rate still varied by 21 %"
+    );
 }
 
 #[test]
@@ -111,6 +121,13 @@ fn each_threshold_lies_where_it_says() {
     assert!(judge::late_sends(Some(101), Some(1_000)).is_some());
     assert_eq!(judge::late_sends(None, Some(1_000)), None);
     assert_eq!(judge::late_sends(Some(101), None), None);
+    let settled = |is_steady| Settled {
+        is_steady,
+        variation: None,
+    };
+    assert_eq!(judge::never_steady(settled(true), 2.0), None);
+    let silent = judge::never_steady(settled(false), 2.0).unwrap().text();
+    assert!(silent.ends_with("nothing was answered"), "{silent}");
     assert_eq!(judge::steal(0.01), None);
     assert!(judge::steal(0.011).is_some());
     // A connection that sends fifty times a second has ten requests held up by one loss.

@@ -52,6 +52,7 @@ impl Doubt {
                     percent(*variation)
                 )
             }
+            Self::NeverSteady { seconds, variation } => never_steady(*seconds, *variation),
             Self::SharedCores { cores } => {
                 let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
                 format!(
@@ -107,6 +108,9 @@ impl Doubt {
             Self::UnstableWindows { .. } => {
                 "look at the windows (--csv) for what changed, warm up longer, or run longer"
             }
+            Self::NeverSteady { .. } => {
+                "give it longer (--warm-up-max), or look for what changes; --live shows the rate while it runs"
+            }
             Self::SharedCores { .. } => {
                 "pin both to different cores (--cores here, taskset for the server), or read the figures as those of \
                  the two together"
@@ -125,6 +129,14 @@ impl Doubt {
         };
         advice.to_owned()
     }
+}
+
+fn never_steady(seconds: f64, variation: Option<f64>) -> String {
+    let how = variation.map_or_else(
+        || "nothing was answered".to_owned(),
+        |variation| format!("the rate still varied by {}", percent(variation)),
+    );
+    format!("when the warm-up had taken {seconds:.1} s, {how}")
 }
 
 fn retransmits(segments: u64) -> String {

@@ -77,7 +77,12 @@ impl Clerk {
             return;
         }
         self.hand_over(cx);
+        let is_same_stage = order.stage == self.shared.order().stage;
         self.shared.obey(order);
+        if is_same_stage {
+            // Only its end has moved: the plans of the clients hold as far as it.
+            return;
+        }
         let stage = order.stage;
         self.shared.record(|interval| interval.stage = stage);
         self.tell_all(cx, Note::Begin);

@@ -78,6 +78,14 @@ pub enum Workload {
     },
 }
 
+impl Workload {
+    /// Whether it is bytes that count, and not requests.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self, Self::Up { .. } | Self::Down | Self::Flood { .. })
+    }
+}
+
 /// How connections that do not last end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Churn {

@@ -203,3 +203,6 @@ impl Talk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

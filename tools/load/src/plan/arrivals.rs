@@ -3,8 +3,7 @@
 //! The one idea: a due time is worked out from the beginning and a count, not from the one before, so that rounding
 //! never adds up: after a thousand million fixed arrivals the next is due to the nanosecond.
 //!
-//! A change of rate stretches or shrinks what is left of the current interval, so that connections that were spread
-//! evenly stay so. What was already due when the rate changed stays due: a server that stops across the change owes it.
+//! A rate is for good: a stage with another one has arrivals of its own.
 //!
 //! Invariants: due times never go back; fixed and bursty arrivals draw nothing from the seed.
 
@@ -45,7 +44,7 @@ pub struct Arrivals {
     random: SplitMix64,
     /// Mean time from one burst to the next; a burst of one where the kind is not bursty.
     gap_ns: f64,
-    /// Where counting begins: the start, or the last change of rate.
+    /// Where counting begins.
     base_ns: u64,
     /// From the base to burst 0, fractions included; for exponential arrivals to the next one.
     shift_ns: f64,
@@ -54,15 +53,6 @@ pub struct Arrivals {
     /// Requests of the current burst that are already gone.
     of_burst: u32,
     next_ns: u64,
-    /// Changes of rate that lie behind arrivals not yet taken, oldest first.
-    changes: Vec<Change>,
-}
-
-/// A rate that holds from a moment on.
-#[derive(Debug, Clone, Copy)]
-struct Change {
-    at_ns: u64,
-    gap_ns: f64,
 }
 
 impl ArrivalKind {
@@ -113,7 +103,6 @@ impl Arrivals {
             count: 0,
             of_burst: 0,
             next_ns: first_ns,
-            changes: Vec::new(),
         };
         if kind == ArrivalKind::Exponential {
             arrivals.shift_ns = arrivals.draw_gap();
@@ -162,7 +151,7 @@ impl Arrivals {
         } else {
             self.count += 1;
         }
-        self.settle();
+        self.next_ns = self.due_ns();
     }
 
     /// Takes so many requests off the plan at once. Exponential gaps are not drawn for it: they are their mean.
@@ -182,7 +171,7 @@ impl Arrivals {
         } else {
             self.count += bursts;
         }
-        self.settle();
+        self.next_ns = self.due_ns();
     }
 
     /// How many requests are due before `until_ns`, about: by the mean interval of now.
@@ -192,64 +181,11 @@ impl Arrivals {
         (left_ns * f64::from(self.kind.burst()) / self.gap_ns).ceil() as u64
     }
 
-    /// Takes everything off the plan that is due at `now_ns` or before, and says how much that was.
-    ///
-    /// For the end of a stage, and for connections that were not there to send.
-    pub fn skip_due(&mut self, now_ns: u64) -> u64 {
-        let mut skipped = 0;
-        while self.next_ns <= now_ns && self.next_ns < u64::MAX {
-            self.advance();
-            skipped += 1;
-        }
-        skipped
-    }
-
-    /// Changes the mean interval from `now_ns` on. Takes effect behind what is already due.
-    ///
-    /// At most [`CHANGES_MAX`] changes wait behind overdue requests; of more, the newest replaces the last.
-    pub fn set_interval(&mut self, interval_ns: f64, now_ns: u64) {
-        let change = Change {
-            at_ns: now_ns,
-            gap_ns: gap_of(self.kind, interval_ns),
-        };
-        let is_full = self.changes.len() >= CHANGES_MAX;
-        match self.changes.last_mut() {
-            Some(last) if is_full || last.at_ns >= now_ns => last.gap_ns = change.gap_ns,
-            _ => self.changes.push(change),
-        }
-        // Within a burst the next one is due together with those already gone, whatever the rate.
-        if self.of_burst == 0 {
-            self.settle();
-        }
-    }
-
-    /// Works out the next due time, under the rate that holds there.
-    fn settle(&mut self) {
-        let mut applied = 0;
-        for index in 0..self.changes.len() {
-            let change = self.changes[index];
-            let left_ns = self.offset_ns() - distance_ns(self.base_ns, change.at_ns);
-            if left_ns <= 0.0 {
-                break; // Due before the rate changed.
-            }
-            self.shift_ns = left_ns * (change.gap_ns / self.gap_ns);
-            self.base_ns = change.at_ns;
-            self.gap_ns = change.gap_ns;
-            self.count = 0;
-            applied = index + 1;
-        }
-        self.changes.drain(..applied);
-        self.next_ns = self.due_ns();
-    }
-
-    /// From the base to the next due time.
-    fn offset_ns(&self) -> f64 {
-        self.count as f64 * self.gap_ns + self.shift_ns
-    }
-
+    /// Works out the next due time.
     fn due_ns(&self) -> u64 {
+        let offset_ns = self.count as f64 * self.gap_ns + self.shift_ns;
         // A cast from a float stops at the largest number, which stands for never.
-        self.base_ns.saturating_add(self.offset_ns().round() as u64)
+        self.base_ns.saturating_add(offset_ns.round() as u64)
     }
 
     fn draw_gap(&mut self) -> f64 {
@@ -296,17 +232,8 @@ fn gap_of(kind: ArrivalKind, interval_ns: f64) -> f64 {
     interval_ns * f64::from(kind.burst())
 }
 
-/// From `from_ns` to `to_ns`; negative when it lies before.
-fn distance_ns(from_ns: u64, to_ns: u64) -> f64 {
-    (i128::from(to_ns) - i128::from(from_ns)) as f64
-}
-
-/// The longest mean interval, 31 years: a rate of zero is told as this one, so that a later rate finds a phase.
+/// The longest mean interval, 31 years: a rate of zero is told as this one.
 pub const INTERVAL_NS_MAX: f64 = 1e18;
-
-/// Changes of rate kept behind requests that are overdue. A search makes some forty trials in all, each of them after
-/// the last one's requests are done with; only a connection that never caught up has more than one of them waiting.
-pub const CHANGES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -161,15 +161,6 @@ impl Sources {
         unreachable!("a place is below the sum of the lengths");
     }
 
-    /// The source of connection `index`, and which of `destinations` it goes to, so that all pairs are used alike.
-    ///
-    /// Taking both round and round by themselves would use half of the pairs of two sources and two destinations.
-    #[must_use]
-    pub fn pair(&self, index: u64, destinations: u64) -> (IpAddr, u64) {
-        let destinations = destinations.max(1);
-        (self.nth(index / destinations), index % destinations)
-    }
-
     /// Whether so many connections find ports.
     ///
     /// # Errors

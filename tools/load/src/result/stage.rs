@@ -126,8 +126,20 @@ pub struct StageResult {
     /// TCP segments that this network namespace sent again, other programs' included.
     #[serde(default)]
     pub retransmits: Option<u64>,
+    /// Of a warm-up that was to go on until it is steady: whether it became so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Settled>,
     /// One row per interval.
     pub windows: Vec<WindowRow>,
+}
+
+/// What a warm-up came to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Whether the last three windows had one pace.
+    pub is_steady: bool,
+    /// Standard deviation of their rates as a share of the mean; none when nothing was done in them.
+    pub variation: Option<f64>,
 }
 
 impl StageResult {
@@ -169,6 +181,7 @@ impl StageResult {
             retransmits: beside.retransmits,
             counts,
             first_wrong: total.first_wrong.as_deref().map(str::to_owned),
+            settled: None,
             windows,
         }
     }

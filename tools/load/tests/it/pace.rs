@@ -123,6 +123,44 @@ fn a_warm_up_is_no_part_of_the_result() {
 }
 
 #[test]
+fn a_warm_up_that_ends_early_keeps_its_plan() {
+    // Goal: it ends when the pace is steady, and nothing is planned twice, or beyond its end, by moving it. Method: as many planned as
+    // the rate and the time that it took ask for, to five deviations; and the verdict in the result.
+    let _shared = beside_others();
+    let served = Served::with(echo);
+    let mut args = vec![served.target.as_str(), "--rate", "2k/s", "--format", "json"];
+    args.extend(["--duration", "100ms", "--warm-up", "300ms", "--live", "off"]);
+    args.extend(["--warm-up-max", "20s"]);
+    let result = run(&args).exits(0).result();
+    let warm_up = &result.stages[1];
+    assert_eq!(warm_up.kind, StageKind::WarmUp);
+    assert!(warm_up.settled.unwrap().is_steady, "{warm_up:?}");
+    crate::harness::keeps_the_laws(warm_up);
+    let expected = 2_000.0 * warm_up.seconds;
+    let off = (warm_up.counts.offered as f64 - expected).abs();
+    assert!(off < 5.0 * expected.sqrt(), "{warm_up:?}");
+    let sent: u64 = result.stages.iter().map(|stage| stage.counts.sent).sum();
+    assert_eq!(served.bytes(), sent * 64);
+}
+
+#[test]
+fn a_warm_up_that_never_settles_is_a_doubt() {
+    // Goal: it ends at the latest when it is told to, and the result says so. Method: a server that never answers; and the same for a
+    // fixed time, where nothing is looked at.
+    let _shared = beside_others();
+    let served = Served::with(silent);
+    let ran = |most: &str| {
+        let mut args = vec![served.target.as_str(), "--rate", "100/s", "--grace", "0s"];
+        args.extend(["--duration", "100ms", "--warm-up", "200ms", "--live", "off"]);
+        args.extend(["--warm-up-max", most]);
+        run(&args).exits(0)
+    };
+    ran("400ms").says(&["WARNING (never-steady)", "nothing was answered"]);
+    let fixed = ran("200ms").out;
+    assert!(!fixed.contains("never-steady"), "{fixed}");
+}
+
+#[test]
 fn windows_lie_within_their_stage() {
     // Goal: rows of the time series are as long as they say, from the first on. Method: the least interval there is.
     let _shared = beside_others();

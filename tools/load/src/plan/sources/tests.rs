@@ -2,7 +2,6 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::HashSet;
 
 fn sources(text: &str) -> Sources {
     text.parse().unwrap()
@@ -117,20 +116,6 @@ fn a_shortage_says_what_would_be_enough() {
     );
     assert_eq!(sources("127.1.0.0/16").enough_for(1_000_000, 1), Ok(()));
     assert_eq!(enough(u64::MAX, 0, 0).unwrap_err().sources, 1);
-}
-
-#[test]
-fn pairs_are_used_alike() {
-    // Goal: no pair of source and destination fills while another is empty. Method: count over counts with common factors.
-    let sources = sources("127.0.0.2-127.0.0.7");
-    for destinations in 1..9 {
-        let pairs: Vec<_> = (0..6 * destinations)
-            .map(|index| sources.pair(index, destinations))
-            .collect();
-        let different: HashSet<_> = pairs.iter().collect();
-        assert_eq!(different.len(), pairs.len(), "{destinations}");
-    }
-    assert_eq!(sources.pair(7, 0), (ip("127.0.0.3"), 0));
 }
 
 proptest! {
