@@ -157,10 +157,6 @@ impl Factory for Crew {
 
 /// Who lives on a loop.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "all but one of them are clients: a box would cost each of those an allocation"
-)]
 pub(crate) enum Resident {
     Clerk(Clerk),
     Client(Client),
