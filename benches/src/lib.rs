@@ -1,13 +1,14 @@
 //! The instruments behind polyloop's performance claims.
 //!
 //! The one idea: an absolute figure says something about a machine, a ratio to an anchor measured in the same run says
-//! something about a program. So every comparison starts its subjects in turn, round after round, puts the same load
-//! on each, bills the server's processor time from outside, and divides within the round.
+//! something about a program. So every comparison starts its subjects anew round after round, puts the same load on each,
+//! bills the server's processor time from outside, and divides within the round.
 //!
 //! ```text
 //!   subject ── starts and stops a server process          load ── connections, messages, latency
 //!        \                                                  /
 //!         measure ── one window: requests and processor time, and why the window may be doubted
+//!          turns  ── one round: all servers up, windows cut into short slices that take turns
 //!              \
 //!             polyloop_measure::stats ── medians, pairwise ratios, bootstrap intervals ── report ── table and JSON
 //! ```
@@ -24,6 +25,7 @@
 pub mod bulk;
 pub mod churn;
 pub mod flood;
+pub mod gate;
 pub mod generator;
 pub mod load;
 pub mod measure;
@@ -31,3 +33,4 @@ pub mod proxy;
 pub mod report;
 pub mod subject;
 pub mod tokio_anchor;
+pub mod turns;

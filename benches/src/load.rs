@@ -11,11 +11,13 @@
 //! Deliberately absent: pipelining, connection churn and a search for the highest rate.
 
 use std::net::TcpStream;
-use std::thread;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
+use polyloop_sys::descriptors::part_from_shared_table;
 
 use client::Client;
 
@@ -90,9 +92,21 @@ impl Sample {
         })
     }
 
+    /// Adds what another thread did at the same time.
     fn merge(&mut self, other: &Self) -> Result<()> {
+        let elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
+        self.append(other)?;
+        self.elapsed_ns = elapsed_ns;
+        Ok(())
+    }
+
+    /// Adds what was done at another time.
+    ///
+    /// # Errors
+    /// Never, as all histograms have the same bounds.
+    pub fn append(&mut self, other: &Self) -> Result<()> {
         self.requests += other.requests;
-        self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
+        self.elapsed_ns += other.elapsed_ns;
         self.cpu_ns += other.cpu_ns;
         self.latency_ns.add(&other.latency_ns)?;
         self.lag_ns.add(&other.lag_ns)?;
@@ -100,10 +114,85 @@ impl Sample {
     }
 }
 
-/// Open connections and the threads that will use them.
+/// Open connections and the threads that use them. Dropping it closes the connections.
 #[derive(Debug)]
 pub struct Load {
-    clients: Vec<(Client, Option<usize>)>,
+    workers: Vec<Worker>,
+    connections: usize,
+}
+
+/// A thread that runs windows as they are sent to it.
+#[derive(Debug)]
+struct Worker {
+    /// Taken away at the end, which ends the thread.
+    windows: Option<Sender<Window>>,
+    samples: Receiver<Result<Sample>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts a thread on `core`, which makes its client itself.
+    fn start(
+        core: Option<usize>,
+        make: impl FnOnce() -> Result<Client> + Send + 'static,
+    ) -> Result<Self> {
+        let (windows, windows_in) = mpsc::channel();
+        let (samples_out, samples) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || serve(core, make, &windows_in, &samples_out))?;
+        Ok(Self {
+            windows: Some(windows),
+            samples,
+            thread: Some(thread),
+        })
+    }
+
+    fn order(&self, window: Window) {
+        if let Some(windows) = &self.windows {
+            // A thread that is gone has left a reason, or none: both are told where its sample is asked for.
+            let _ = windows.send(window);
+        }
+    }
+
+    fn sample(&self) -> Result<Sample> {
+        let sample = self.samples.recv();
+        sample.unwrap_or_else(|_| bail!("a thread of the load has ended"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.windows = None;
+        if let Some(thread) = self.thread.take() {
+            // Its connections are closed when it has ended. A panic was told as a missing sample.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The life of a worker's thread: an empty sample when its connections are open, then one for each window.
+fn serve(
+    core: Option<usize>,
+    make: impl FnOnce() -> Result<Client>,
+    windows: &Receiver<Window>,
+    samples: &Sender<Result<Sample>>,
+) {
+    let mut client = match pin(core).and_then(|()| make()) {
+        Ok(client) => client,
+        Err(error) => {
+            let _ = samples.send(Err(error));
+            return;
+        }
+    };
+    if samples.send(Sample::empty()).is_err() {
+        return;
+    }
+    for window in windows {
+        if samples.send(client.run(window)).is_err() {
+            return;
+        }
+    }
 }
 
 impl Load {
@@ -116,23 +205,60 @@ impl Load {
         message_bytes: usize,
         cores: &[Option<usize>],
     ) -> Result<Self> {
-        ensure!(message_bytes > 0, "a message has at least one byte");
-        ensure!(
-            !cores.is_empty() && streams.len() >= cores.len(),
-            "{} connections cannot keep {} threads busy",
-            streams.len(),
-            cores.len()
-        );
+        let connections = streams.len();
+        require_shares(connections, message_bytes, cores.len())?;
         let mut shares: Vec<Vec<(u32, TcpStream)>> = cores.iter().map(|_| Vec::new()).collect();
         for (index, stream) in streams.into_iter().enumerate() {
             shares[index % cores.len()].push((u32::try_from(index)?, stream));
         }
-        let clients = shares
+        let workers = shares
             .into_iter()
             .zip(cores)
-            .map(|(share, &core)| Ok((Client::new(share, message_bytes)?, core)))
-            .collect::<Result<_>>()?;
-        Ok(Self { clients })
+            .map(|(share, &core)| Worker::start(core, move || Client::new(share, message_bytes)));
+        Self::ready(workers.collect::<Result<_>>()?, connections)
+    }
+
+    /// Opens connections, each thread its share of them, in a descriptor table of its own: the limit of open files holds for each
+    /// thread and not for all loads of this process together.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when a connection cannot be opened.
+    pub fn open(connect: &Connect, message_bytes: usize, cores: &[Option<usize>]) -> Result<Self> {
+        require_shares(connect.count, message_bytes, cores.len())?;
+        let workers = cores.iter().enumerate().map(|(nth, &core)| {
+            let mut ids = (nth..connect.count).step_by(cores.len());
+            let connect = Connect {
+                count: ids.len(),
+                ..connect.clone()
+            };
+            Worker::start(core, move || {
+                part_from_shared_table()?;
+                let streams = connect.open()?.into_iter();
+                let share = streams.map(|stream| {
+                    let id = ids.next().context("an id for each connection")?;
+                    Ok((u32::try_from(id)?, stream))
+                });
+                Client::new(share.collect::<Result<_>>()?, message_bytes)
+            })
+        });
+        Self::ready(workers.collect::<Result<_>>()?, connect.count)
+    }
+
+    /// Waits until all threads have their connections.
+    fn ready(workers: Vec<Worker>, connections: usize) -> Result<Self> {
+        for worker in &workers {
+            worker.sample()?;
+        }
+        Ok(Self {
+            workers,
+            connections,
+        })
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub const fn connections(&self) -> usize {
+        self.connections
     }
 
     /// Runs one window. Afterwards no message is under way.
@@ -141,26 +267,10 @@ impl Load {
     /// When an answer is wrong, missing for 10 s, or a connection ends. The load cannot be used any more then.
     pub fn run(&mut self, window: Window) -> Result<Sample> {
         let window = self.share_of(window)?;
-        let samples: Vec<Result<Sample>> = thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .clients
-                .iter_mut()
-                .map(|(client, core)| {
-                    let core = *core;
-                    scope.spawn(move || {
-                        pin(core)?;
-                        client.run(window)
-                    })
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| match thread.join() {
-                    Ok(sample) => sample,
-                    Err(_) => bail!("a thread of the load panicked"),
-                })
-                .collect()
-        });
+        for worker in &self.workers {
+            worker.order(window);
+        }
+        let samples: Vec<Result<Sample>> = self.workers.iter().map(Worker::sample).collect();
         let mut total = Sample::empty()?;
         for sample in samples {
             total.merge(&sample?)?;
@@ -170,7 +280,7 @@ impl Load {
 
     /// The part of a window that falls to each thread.
     fn share_of(&self, window: Window) -> Result<Window> {
-        let threads = self.clients.len();
+        let threads = self.workers.len();
         let pace = match window.pace {
             Pace::Closed => Pace::Closed,
             Pace::Rate(per_second) => {
@@ -191,6 +301,15 @@ impl Load {
         };
         Ok(Window { pace, stop })
     }
+}
+
+fn require_shares(connections: usize, message_bytes: usize, threads: usize) -> Result<()> {
+    ensure!(message_bytes > 0, "a message has at least one byte");
+    ensure!(
+        threads > 0 && connections >= threads,
+        "{connections} connections cannot keep {threads} threads busy"
+    );
+    Ok(())
 }
 
 /// Pins the calling thread.

@@ -14,13 +14,13 @@ use hdrhistogram::Histogram;
 use polyloop_measure::bill::ProcessBill;
 use polyloop_measure::host::MachineTime;
 use polyloop_measure::quantile::quantile_ns;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::load::{Load, Sample, Window};
 use crate::subject::Server;
 
 /// One window on one server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cell {
     /// Which server.
     pub subject: String,
@@ -63,7 +63,7 @@ pub struct Cell {
 }
 
 /// Quantiles in microseconds; `None` where fewer than 100 samples lie beyond.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latency {
     /// Half of the samples are at or below.
     pub p50_us: Option<f64>,
@@ -185,6 +185,13 @@ impl Metered {
         })
     }
 
+    /// Adds what was used at another time.
+    pub fn add(&mut self, other: Self) {
+        self.server.add(other.server);
+        self.backend_cpu_ns += other.backend_cpu_ns;
+        self.machine.add(other.machine);
+    }
+
     /// Processor time of everybody but the server, its backend and `load_cpu_ns`, over `elapsed_ns`, in cores.
     #[must_use]
     pub fn other_cores(&self, load_cpu_ns: u64, elapsed_ns: u64) -> f64 {
@@ -193,7 +200,9 @@ impl Metered {
     }
 }
 
-fn cell(place: Place<'_>, sample: &Sample, metered: Metered) -> Cell {
+/// What a sample and its bill come to.
+#[must_use]
+pub fn cell(place: Place<'_>, sample: &Sample, metered: Metered) -> Cell {
     let requests = sample.requests.max(1) as f64;
     let elapsed_ns = sample.elapsed_ns.max(1) as f64;
     let (bill, machine) = (metered.server, metered.machine);

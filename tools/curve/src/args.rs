@@ -7,7 +7,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use polyloop_core::cores::CoreList;
 use polyloop_core::units::parse_duration;
 
-use crate::gate::LIMIT_PERCENT;
 use crate::sweep::Axis;
 
 /// What was typed.
@@ -36,8 +35,6 @@ pub enum Command {
     Report(ReportArgs),
     /// Compare two results point by point: what is different, and what is noise
     Compare(CompareArgs),
-    /// Hold a result of `study gate` against a committed baseline of ratios
-    Gate(GateArgs),
     /// The subjects that come with this program, and whether they are here
     Subjects,
     /// Simulated loops, 4 to 128: imbalance and tail latency of each way to spread connections
@@ -155,8 +152,6 @@ pub enum Study {
     Connections,
     /// What another loop buys
     Loops,
-    /// Echo beside the bare loop, for `gate`
-    Gate,
 }
 
 /// A report.
@@ -176,25 +171,6 @@ pub struct CompareArgs {
     /// Fail (exit code 4) when a point costs significantly more than so many percent more
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub fail_above: Option<f64>,
-}
-
-/// A verdict on a result.
-#[derive(Debug, Args)]
-pub struct GateArgs {
-    /// The directory of a result of `study gate`
-    pub result: PathBuf,
-    /// The file of the committed ratios
-    #[arg(long, value_name = "FILE")]
-    pub baseline: PathBuf,
-    /// A significant loss of more than so much fails
-    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = percent)]
-    pub limit: f64,
-    /// Write the baseline anew from this result, and judge nothing
-    #[arg(long)]
-    pub update: bool,
-    /// Undecided ends with exit code 3
-    #[arg(long)]
-    pub strict: bool,
 }
 
 /// A simulation.
@@ -246,7 +222,6 @@ Examples:
   polyloop-curve run --sweep rate=5k,10k,20k,40k --sweep connections=64 --out hockey-stick
   polyloop-curve study distribution --out distribution
   polyloop-curve compare before after --fail-above 3
-  polyloop-curve gate result --baseline benches/baseline.toml
 
 Exit codes: 0 done, 1 could not (nothing was measured, a file could not be written), 2 wrong usage, 3 some points failed,
 or undecided under --strict, 4 worse than --fail-above or --limit; 130 interrupted: the same command goes on.";

@@ -15,7 +15,6 @@
 //!                      │
 //!                      v
 //!                   report: one HTML file with figures and tables        compare: two results side by side
-//!                                                                        gate: a ratio beside a committed one
 //! ```
 //!
 //! The one idea: a curve is worth what its points are worth. Each point carries the commands that made it, on which
@@ -28,7 +27,6 @@ pub mod args;
 pub mod compare;
 pub mod efficiency;
 pub mod fit;
-pub mod gate;
 pub mod points;
 pub mod queue;
 pub mod report;

@@ -1,17 +1,15 @@
 //! `polyloop-curve`: see the library's documentation.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use polyloop_core::units::format_duration;
-use polyloop_curve::args::{Cli, Command, CompareArgs, GateArgs, RunArgs, SimulateArgs};
+use polyloop_curve::args::{Cli, Command, CompareArgs, RunArgs, SimulateArgs};
 use polyloop_curve::compare::Compared;
-use polyloop_curve::gate::{self, Baseline, Verdict};
 use polyloop_curve::points::Points;
 use polyloop_curve::queue::{Mode, Plan, simulate};
 use polyloop_curve::report;
@@ -27,7 +25,6 @@ fn main() -> ExitCode {
         Command::Study(args) => study(args.which, args.how).and_then(|args| run(&args)),
         Command::Report(args) => write_report(&args.result).map(|()| DONE),
         Command::Compare(args) => compare(&args),
-        Command::Gate(args) => gate(&args),
         Command::Subjects => subjects().map(|()| DONE),
         Command::Simulate(args) => simulated(&args).map(|()| DONE),
     };
@@ -120,27 +117,6 @@ fn compare(args: &CompareArgs) -> Result<u8> {
         );
     }
     Ok(if worse.is_empty() { DONE } else { WORSE })
-}
-
-fn gate(args: &GateArgs) -> Result<u8> {
-    let points = Points::read(&args.result)?;
-    let file = args.baseline.display();
-    if args.update {
-        fs::write(&args.baseline, gate::update(&points)?)
-            .with_context(|| format!("{file} cannot be written"))?;
-        println!("baseline: {file}");
-        return Ok(DONE);
-    }
-    let text = fs::read_to_string(&args.baseline)
-        .with_context(|| format!("{file} cannot be read; --update writes one"))?;
-    let baseline = Baseline::parse(&text).with_context(|| file.to_string())?;
-    let rows = gate::judge(&points, &baseline, args.limit)?;
-    print!("{}", gate::text(&rows, args.limit));
-    Ok(match gate::verdict(&rows) {
-        Verdict::Failed => WORSE,
-        Verdict::Undecided if args.strict => PARTLY,
-        Verdict::Undecided | Verdict::Passed => DONE,
-    })
 }
 
 fn subjects() -> Result<()> {

@@ -5,7 +5,6 @@ use polyloop_core::units::parse_count;
 use polyloop_measure::host;
 
 use crate::args::{HowArgs, RunArgs, Study, SyscallsArg};
-use crate::gate;
 use crate::points::{FORMAT, Head};
 use crate::run::placement::Placement;
 use crate::run::server::find_program;
@@ -217,10 +216,6 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
             ],
         ),
         Study::Loops => (&["polyloop-echo"], &["loops=1,2,4,8", "connections=256"]),
-        Study::Gate => (
-            &[gate::SUBJECT, gate::BESIDE],
-            &["loops=1", "connections=64,1000"],
-        ),
     };
     let axes: Result<Vec<Axis>, _> = axes.iter().map(|axis| axis.parse()).collect();
     Ok(RunArgs {
@@ -307,9 +302,5 @@ mod tests {
             let (setups, _) = setups(&subjects, &study.sweep).unwrap();
             assert!(setups.len() > 1, "{which:?}");
         }
-        let gate = study(Study::Gate, run_args("").how).unwrap();
-        let at = gate.sweep.iter().find(|axis| axis.name == "connections");
-        let wanted = gate::CONNECTIONS.map(|count| count.to_string());
-        assert_eq!(at.unwrap().values, wanted);
     }
 }

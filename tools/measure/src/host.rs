@@ -97,6 +97,13 @@ impl MachineTime {
         })
     }
 
+    /// Adds what was used at another time.
+    pub fn add(&mut self, other: Self) {
+        self.busy_ticks += other.busy_ticks;
+        self.steal_ticks += other.steal_ticks;
+        self.total_ticks += other.total_ticks;
+    }
+
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {

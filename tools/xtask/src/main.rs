@@ -30,7 +30,7 @@ usage: cargo xtask <verb>
   bench-gate         measure an echo beside the bare loop; fail on a significant loss of more than 3 % in CPU per
                      request against benches/baseline.toml
                      [--update] writes that file anew, [--strict] also fails when undecided; other flags, such as
-                     --rounds 20, are those of `polyloop-curve study gate`
+                     --rounds 20, are those of `polyloop-bench gate`
 ";
 
 /// What was typed, and nothing else.

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use polyloop_benches::gate::LIMIT_PERCENT;
+use polyloop_benches::turns::slice_for;
+
 use crate::proxy::args as proxy;
 
 /// Benchmarks of polyloop: ratios to anchors, measured in one interleaved run.
@@ -32,6 +35,10 @@ pub(crate) struct Common {
     /// Load before each measured window, in seconds.
     #[arg(long, global = true, default_value_t = 0.5)]
     pub(crate) warmup_seconds: f64,
+    /// How long a server is loaded at a time where servers take turns, in seconds [default: 0.1, or 0.15 ms for each
+    /// connection where that is more].
+    #[arg(long, global = true)]
+    pub(crate) slice_seconds: Option<f64>,
     /// Size of a message and its answer.
     #[arg(long, global = true, default_value_t = 64)]
     pub(crate) message_bytes: usize,
@@ -54,6 +61,11 @@ impl Common {
         seconds(self.warmup_seconds)
     }
 
+    pub(crate) fn slice(&self, connections: usize) -> Duration {
+        self.slice_seconds
+            .map_or_else(|| slice_for(connections), seconds)
+    }
+
     /// `None` keeps the host's.
     pub(crate) fn congestion(&self) -> Option<&str> {
         (self.congestion != "host").then_some(&self.congestion)
@@ -64,6 +76,10 @@ impl Common {
 pub(crate) enum Question {
     /// What does an echo cost beside a bare mio loop and tokio?
     EchoCost(EchoCost),
+    /// Does an echo cost more beside the bare loop than the committed baseline says?
+    ///
+    /// Exit code 4 for a significant loss of more than the limit; undecided is 0, and 3 under `--strict`.
+    Gate(Gate),
     /// How many system calls does an echo make at saturation?
     EchoSyscalls(EchoSyscalls),
     /// What does a second loop cost per request?
@@ -130,6 +146,38 @@ pub(crate) struct EchoCost {
     /// Core of the load.
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
+}
+
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct Gate {
+    /// A result of `echo-cost` to judge; without it, it is measured.
+    pub(crate) result: Option<PathBuf>,
+    /// The file of the committed ratios.
+    #[arg(long, default_value = "benches/baseline.toml")]
+    pub(crate) baseline: PathBuf,
+    /// A significant loss of more than so many percent fails.
+    #[arg(long, value_name = "PERCENT", default_value_t = LIMIT_PERCENT, value_parser = percent)]
+    pub(crate) limit: f64,
+    /// Write the baseline anew, and judge nothing.
+    #[arg(long)]
+    pub(crate) update: bool,
+    /// Length of a window.
+    #[arg(long, default_value_t = 4.0)]
+    pub(crate) seconds: f64,
+    /// Core of the server.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) server_core: usize,
+    /// Core of the load.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) load_core: usize,
+}
+
+/// A share of a hundred, above none.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("a percentage is a number, as in 3".to_owned()),
+    }
 }
 
 #[derive(clap::Args, Debug, Clone, Serialize)]

@@ -1,5 +1,7 @@
 //! What does an echo cost? One loop, one core, beside the bare mio loop and tokio on one thread.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use polyloop_benches::measure::Cell;
@@ -12,6 +14,11 @@ use crate::session::{Session, one_thread};
 
 /// Answers whether the result has warnings.
 pub(crate) fn run(common: Common, question: EchoCost) -> Result<bool> {
+    Ok(measure(common, question)?.0)
+}
+
+/// Answers whether the result has warnings, and where it is.
+pub(crate) fn measure(common: Common, question: EchoCost) -> Result<(bool, PathBuf)> {
     host::require_core(question.load_core)?;
     let subjects = question
         .subjects
@@ -59,7 +66,8 @@ pub(crate) fn run(common: Common, question: EchoCost) -> Result<bool> {
     }
     warn_of_idle_servers(&mut session, &subjects, &question.connections);
     session.print_medians();
-    session.end()
+    let path = session.report.path().to_owned();
+    Ok((session.end()?, path))
 }
 
 /// A server that waits for its load finds fewer events per poll, and its requests look dearer than they are.

@@ -1,7 +1,7 @@
 //! What all questions share: subjects, interleaved rounds, the summary and the end.
 //!
-//! The one idea: a round starts each subject afresh, in an order that rotates from round to round, so that neither the
-//! luck of one process's memory layout nor the place in the round belongs to a subject.
+//! The one idea: a round starts each subject afresh, in an order that rotates from round to round, and then loads them in short
+//! turns, so that neither the luck of one process's memory layout nor the place in the round nor the hour belongs to a subject.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use polyloop_benches::load::{Connect, Load, Window};
-use polyloop_benches::measure::{self, Cell, Place};
+use polyloop_benches::load::{Connect, Load, Stop, Window};
+use polyloop_benches::measure::Cell;
 use polyloop_benches::report::{Comparison, Report, Table};
 use polyloop_benches::subject::{Server, Subject};
+use polyloop_benches::turns::{self, Side, Turns};
 use polyloop_measure::host::{self, Congestion};
 use polyloop_measure::stats::{Ratio, Spread};
 
@@ -56,8 +57,8 @@ impl<Q: Serialize> Session<Q> {
         count: usize,
         cores: &[Option<usize>],
     ) -> Result<Load> {
-        let streams = self.connect(server, count).open()?;
-        Load::new(streams, self.common().message_bytes, cores)
+        let connect = self.connect(server, count);
+        Load::open(&connect, self.common().message_bytes, cores)
     }
 
     pub(crate) fn connect(&self, server: &Server, count: usize) -> Connect {
@@ -77,24 +78,52 @@ impl<Q: Serialize> Session<Q> {
         length: Duration,
         cores: &[Option<usize>],
     ) -> Result<()> {
+        let slice = self.common().slice(connections);
         for round in 0..self.common().rounds {
-            for subject in rotated(subjects, round) {
-                let server = subject.start()?;
-                let mut load = self.open(&server, connections, cores)?;
-                load.run(Window::closed(self.common().warmup()))?;
-                let place = Place {
+            let started: Vec<(&Subject, Server)> = rotated(subjects, round)
+                .map(|subject| Ok((subject, subject.start()?)))
+                .collect::<Result<_>>()?;
+            let mut sides = Vec::new();
+            for (subject, server) in &started {
+                sides.push(Side {
                     subject: &subject.name,
-                    round,
-                    connections,
-                };
-                let cell =
-                    measure::window(&server, None, &mut load, Window::closed(length), place)?;
-                drop(load);
+                    server,
+                    backend: None,
+                    load: self.open(server, connections, cores)?,
+                });
+            }
+            let cells = self.take_turns(&mut sides, Window::closed(length), slice, round)?;
+            drop(sides);
+            for (_, server) in started {
                 server.stop()?;
+            }
+            for cell in cells {
                 self.add_cell(cell)?;
             }
         }
         Ok(())
+    }
+
+    /// Warms each side up, and then loads them in turn.
+    pub(crate) fn take_turns(
+        &self,
+        sides: &mut [Side<'_>],
+        window: Window,
+        slice: Duration,
+        round: usize,
+    ) -> Result<Vec<Cell>> {
+        for side in &mut *sides {
+            side.load.run(Window {
+                stop: Stop::After(self.common().warmup()),
+                ..window
+            })?;
+        }
+        let turns = Turns {
+            window,
+            slice,
+            round,
+        };
+        turns::take(turns, sides)
     }
 
     /// Notes a window and writes the file.

@@ -9,8 +9,9 @@
 use anyhow::Result;
 
 use polyloop_benches::load::Window;
-use polyloop_benches::measure::{self, Cell, Place};
+use polyloop_benches::measure::Cell;
 use polyloop_benches::proxy::Proxy;
+use polyloop_benches::turns::Side;
 
 use super::args::Cost;
 use super::{ANCHORS, Asked, Pair, Stage, compare_to_better, echo_behind, readings_of_cells};
@@ -31,8 +32,7 @@ pub(crate) fn run(common: Common, question: Cost) -> Result<bool> {
     )?;
     for &connections in &question.connections {
         for round in 0..session.common().rounds {
-            for proxy in rotated(&stage.proxies, round) {
-                let cell = measure_one(&session, &stage, proxy, round, connections)?;
+            for cell in measure_round(&session, &stage, round, connections)? {
                 session.add_cell(cell)?;
             }
         }
@@ -56,37 +56,46 @@ pub(crate) fn run(common: Common, question: Cost) -> Result<bool> {
     session.end()
 }
 
-fn measure_one(
+fn measure_round(
     session: &Session<Cost>,
     stage: &Stage,
-    proxy: &Proxy,
     round: usize,
     connections: usize,
-) -> Result<Cell> {
-    let mut pair = stage.start(proxy)?;
-    let cell = load_it(session, &pair, proxy, round, connections);
-    let cell = pair.explain(cell)?;
-    pair.stop()?;
-    Ok(cell)
+) -> Result<Vec<Cell>> {
+    let mut pairs: Vec<(&Proxy, Pair)> = rotated(&stage.proxies, round)
+        .map(|proxy| Ok((proxy, stage.start(proxy)?)))
+        .collect::<Result<_>>()?;
+    let mut cells = load_them(session, &pairs, round, connections);
+    for (_, pair) in &mut pairs {
+        cells = pair.explain(cells);
+    }
+    let cells = cells?;
+    for (_, pair) in pairs {
+        pair.stop()?;
+    }
+    Ok(cells)
 }
 
-fn load_it(
+fn load_them(
     session: &Session<Cost>,
-    pair: &Pair,
-    proxy: &Proxy,
+    pairs: &[(&Proxy, Pair)],
     round: usize,
     connections: usize,
-) -> Result<Cell> {
+) -> Result<Vec<Cell>> {
     let question = &session.report.settings.question;
-    let mut load = session.open(&pair.proxy, connections, &[Some(question.seats.load_core)])?;
-    load.run(Window::closed(session.common().warmup()))?;
-    let place = Place {
-        subject: proxy.kind.name(),
-        round,
-        connections,
-    };
+    let cores = [Some(question.seats.load_core)];
+    let mut sides = Vec::new();
+    for (proxy, pair) in pairs {
+        sides.push(Side {
+            subject: proxy.kind.name(),
+            server: &pair.proxy,
+            backend: Some(&pair.backend),
+            load: session.open(&pair.proxy, connections, &cores)?,
+        });
+    }
     let window = Window::closed(seconds(question.seconds));
-    measure::window(&pair.proxy, Some(&pair.backend), &mut load, window, place)
+    let slice = session.common().slice(connections);
+    session.take_turns(&mut sides, window, slice, round)
 }
 
 /// Sessions, and at most how many times the better anchor.

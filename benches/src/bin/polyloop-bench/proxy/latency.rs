@@ -19,11 +19,12 @@ use polyloop_benches::measure::{self, Cell, Place};
 use polyloop_benches::proxy::Proxy;
 use polyloop_benches::report::Table;
 use polyloop_benches::subject::Server;
+use polyloop_benches::turns::Side;
 
 use super::args::Latency;
 use super::{
-    ANCHORS, Asked, Reading, Stage, compare_to_better, echo_behind, median_text, readings_of_cells,
-    values,
+    ANCHORS, Asked, Pair, Reading, Stage, compare_to_better, echo_behind, median_text,
+    readings_of_cells, values,
 };
 use crate::args::{Common, seconds};
 use crate::session::{Session, or_nan, rotated};
@@ -48,13 +49,8 @@ pub(crate) fn run(common: Common, question: Latency) -> Result<bool> {
         }
     };
     ensure!(rate > 0.0, "--rate {rate} sends nothing");
-    // The way without a proxy is one more subject of each round.
-    let ways: Vec<Option<&Proxy>> = std::iter::once(None)
-        .chain(stage.proxies.iter().map(Some))
-        .collect();
     for round in 0..session.common().rounds {
-        for &way in rotated(&ways, round) {
-            let cell = measure_one(&session, &stage, way, round, rate)?;
+        for cell in measure_round(&session, &stage, round, rate)? {
             session.add_cell(cell)?;
         }
     }
@@ -114,32 +110,54 @@ fn open(session: &Session<Latency>, server: &Server) -> Result<Load> {
     )
 }
 
-fn measure_one(
+/// The way without a proxy is one more subject of each round.
+fn measure_round(
     session: &Session<Latency>,
     stage: &Stage,
-    way: Option<&Proxy>,
     round: usize,
     rate: f64,
-) -> Result<Cell> {
+) -> Result<Vec<Cell>> {
+    let direct = stage.start_backend()?;
+    let mut pairs: Vec<(&Proxy, Pair)> = rotated(&stage.proxies, round)
+        .map(|proxy| Ok((proxy, stage.start(proxy)?)))
+        .collect::<Result<_>>()?;
+    let mut cells = load_them(session, &direct, &pairs, round, rate);
+    for (_, pair) in &mut pairs {
+        cells = pair.explain(cells);
+    }
+    let cells = cells?;
+    for (_, pair) in pairs {
+        pair.stop()?;
+    }
+    direct.stop()?;
+    Ok(cells)
+}
+
+fn load_them(
+    session: &Session<Latency>,
+    direct: &Server,
+    pairs: &[(&Proxy, Pair)],
+    round: usize,
+    rate: f64,
+) -> Result<Vec<Cell>> {
+    let mut sides = vec![Side {
+        subject: DIRECT,
+        server: direct,
+        backend: None,
+        load: open(session, direct)?,
+    }];
+    for (proxy, pair) in pairs {
+        sides.push(Side {
+            subject: proxy.kind.name(),
+            server: &pair.proxy,
+            backend: Some(&pair.backend),
+            load: open(session, &pair.proxy)?,
+        });
+    }
     let question = &session.report.settings.question;
-    let length = seconds(question.seconds);
-    let Some(proxy) = way else {
-        return measure_direct(session, stage, round, rate, length);
-    };
-    let mut pair = stage.start(proxy)?;
-    let place = Place {
-        subject: proxy.kind.name(),
-        round,
-        connections: question.connections,
-    };
-    let cell = open(session, &pair.proxy).and_then(|mut load| {
-        load.run(planned(rate, session.common().warmup()))?;
-        let window = planned(rate, length);
-        measure::window(&pair.proxy, Some(&pair.backend), &mut load, window, place)
-    });
-    let cell = pair.explain(cell)?;
-    pair.stop()?;
-    Ok(cell)
+    let slice = session.common().slice(question.connections).max(SLICE_MIN);
+    let window = planned(rate, seconds(question.seconds));
+    session.take_turns(&mut sides, window, slice, round)
 }
 
 /// A window without a proxy: the server is what otherwise stands behind.
@@ -236,6 +254,9 @@ const RATES_MAX: usize = 6;
 const DIRECT: &str = "direct";
 
 const GOAL: f64 = 1.0;
+
+/// The first requests after a rest find cold caches: of a slice they are to be less than one in a thousand.
+const SLICE_MIN: Duration = Duration::from_secs(1);
 
 const CALIBRATION_SECONDS: f64 = 1.0;
 

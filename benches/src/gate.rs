@@ -1,7 +1,7 @@
 //! The gate: whether a request costs more beside the bare loop than the committed baseline says.
 //!
 //! ```text
-//!   points ──> per round: our cost / cost of the bare loop ──> ratio, 95 % interval ─┐
+//!   cells  ──> per round: our cost / cost of the bare loop ──> ratio, 95 % interval ─┐
 //!   benches/baseline.toml ──────────────────────────────────> ratio, 95 % interval ─┴─> loss ──> verdict
 //! ```
 //!
@@ -13,28 +13,30 @@
 //! where the interval rules such a loss out, and *undecided* between the two, or with too few rounds that are not
 //! doubted. Undecided is no failure: a noisy host must not stop a change, but it is said.
 //!
-//! Deliberately absent: measuring (`polyloop-curve study gate`).
+//! Deliberately absent: measuring, which is that of `polyloop-bench echo-cost`.
 //!
-//! Invariant: the same points and the same baseline give the same verdict.
+//! Invariant: the same cells and the same baseline give the same verdict.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
 
+use polyloop_load::result::rfc3339;
+use polyloop_measure::machine::Machine;
 use polyloop_measure::stats::Ratio;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::points::{Measured, Points};
-use crate::sweep::{LOOPS, Setup};
+use crate::measure::Cell;
 
 /// Whose cost is watched.
-pub const SUBJECT: &str = "polyloop-echo";
+pub const SUBJECT: &str = "polyloop";
 
 /// What it is divided by: the bare loop.
 pub const BESIDE: &str = "bare-mio";
 
 /// At how many connections: few, where each wake-up brings little, and many.
-pub const CONNECTIONS: [u64; 2] = [64, 1_000];
+pub const CONNECTIONS: [usize; 2] = [64, 1_000];
 
 /// A loss of more than so much fails.
 pub const LIMIT_PERCENT: f64 = 3.0;
@@ -44,7 +46,7 @@ pub const LIMIT_PERCENT: f64 = 3.0;
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Connections of the point.
-    pub connections: u64,
+    pub connections: usize,
     /// Cost of [`SUBJECT`] over that of [`BESIDE`].
     pub ratio: f64,
     /// Lower end of its interval.
@@ -72,6 +74,9 @@ pub enum GateError {
     /// It is no TOML, or has other keys.
     #[error("not a baseline: {0}")]
     Syntax(#[from] Box<toml::de::Error>),
+    /// It is no result of a benchmark.
+    #[error("not a result: {0}")]
+    Result(#[from] Box<serde_json::Error>),
     /// It is of another kind.
     #[error("{what} is {found:?} and has to be {wanted:?}")]
     Other {
@@ -86,22 +91,27 @@ pub enum GateError {
     #[error("{connections} connections: {what}")]
     Entry {
         /// Which point.
-        connections: u64,
+        connections: usize,
         /// What is wrong.
         what: &'static str,
     },
     /// A side was not measured at all.
     #[error(
-        "there is no measured point of `{0}` in the result: measure it with `polyloop-curve study gate`"
+        "`{subject}` at {connections} connections is not in the result; `polyloop-bench gate` without a result measures it"
     )]
-    NotMeasured(String),
+    NotMeasured {
+        /// Which side.
+        subject: &'static str,
+        /// Which point.
+        connections: usize,
+    },
     /// A baseline would be made of noise.
     #[error(
         "{connections} connections: {rounds} rounds are not doubted, and a baseline takes {ROUNDS_MIN}: measure more, on a quieter host"
     )]
     TooVague {
         /// Which point.
-        connections: u64,
+        connections: usize,
         /// How many rounds there are.
         rounds: usize,
     },
@@ -160,7 +170,7 @@ impl Baseline {
         Ok(baseline)
     }
 
-    fn of(&self, connections: u64) -> Option<Entry> {
+    fn of(&self, connections: usize) -> Option<Entry> {
         let mut entries = self.entries.iter();
         entries
             .find(|entry| entry.connections == connections)
@@ -172,7 +182,7 @@ impl Baseline {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// Connections.
-    pub connections: u64,
+    pub connections: usize,
     /// The ratio now; none when every round is doubted.
     pub now: Option<Ratio>,
     /// What it was.
@@ -246,18 +256,51 @@ impl Loss {
     }
 }
 
+/// A result of `echo-cost`, as far as a gate is concerned.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Measured {
+    /// Which benchmark it is of.
+    pub benchmark: String,
+    /// When it began, in seconds since 1970.
+    pub started_s: u64,
+    /// Of which source.
+    pub commit: Option<String>,
+    /// Where.
+    pub machine: Machine,
+    /// Its windows.
+    pub cells: Vec<Cell>,
+}
+
+impl Measured {
+    /// Reads the text of a result file.
+    ///
+    /// # Errors
+    /// When it is no result, or one of another question.
+    pub fn parse(text: &str) -> Result<Self, GateError> {
+        let measured: Self = serde_json::from_str(text).map_err(Box::new)?;
+        if measured.benchmark != BENCHMARK {
+            return Err(GateError::Other {
+                what: "benchmark",
+                found: measured.benchmark,
+                wanted: BENCHMARK,
+            });
+        }
+        Ok(measured)
+    }
+}
+
 /// Holds a result against the baseline.
 ///
 /// # Errors
 /// When a side was not measured at all.
 pub fn judge(
-    points: &Points,
+    measured: &Measured,
     baseline: &Baseline,
     limit_percent: f64,
 ) -> Result<Vec<Row>, GateError> {
     let mut rows = Vec::new();
     for connections in CONNECTIONS {
-        let now = ratio(points, connections)?;
+        let now = ratio(&measured.cells, connections)?;
         let Some(then) = baseline.of(connections) else {
             continue; // `parse` has seen all of them
         };
@@ -334,17 +377,17 @@ pub fn text(rows: &[Row], limit_percent: f64) -> String {
 ///
 /// # Errors
 /// When a side was not measured, or in too few rounds that are not doubted.
-pub fn update(points: &Points) -> Result<String, GateError> {
-    let head = &points.head;
+pub fn update(measured: &Measured) -> Result<String, GateError> {
+    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(measured.started_s);
     let mut text = format!(
         "{ABOUT}#\n# Measured {} at commit {}, on {}, kernel {}.\n\nformat = \"{FORMAT}\"\nsubject = \"{SUBJECT}\"\nbeside = \"{BESIDE}\"\n",
-        plain(&head.started),
-        plain(head.commit.as_deref().unwrap_or("unknown")),
-        plain(&head.machine.processor),
-        plain(&head.machine.kernel),
+        rfc3339(started),
+        plain(measured.commit.as_deref().unwrap_or("unknown")),
+        plain(&measured.machine.processor),
+        plain(&measured.machine.kernel),
     );
     for connections in CONNECTIONS {
-        let ratio = ratio(points, connections)?;
+        let ratio = ratio(&measured.cells, connections)?;
         let rounds = ratio.map_or(0, |ratio| ratio.pairs);
         let Some(ratio) = ratio.filter(|ratio| ratio.pairs >= ROUNDS_MIN) else {
             return Err(GateError::TooVague {
@@ -367,10 +410,10 @@ fn plain(fact: &str) -> String {
 }
 
 /// Cost over cost in each round in which neither is doubted; none when there is no such round.
-fn ratio(points: &Points, connections: u64) -> Result<Option<Ratio>, GateError> {
+fn ratio(cells: &[Cell], connections: usize) -> Result<Option<Ratio>, GateError> {
     let (ours, bare) = (
-        side(points, SUBJECT, connections)?,
-        side(points, BESIDE, connections)?,
+        side(cells, SUBJECT, connections)?,
+        side(cells, BESIDE, connections)?,
     );
     let pairs = ours
         .iter()
@@ -379,30 +422,28 @@ fn ratio(points: &Points, connections: u64) -> Result<Option<Ratio>, GateError> 
     Ok(Ratio::of(&top, &bottom, SEED))
 }
 
-/// Cost by round, where it is known and not doubted.
-fn side(points: &Points, subject: &str, connections: u64) -> Result<BTreeMap<u32, f64>, GateError> {
-    let setup = Setup {
-        subject: subject.to_owned(),
-        settings: [
-            ("connections".to_owned(), connections.to_string()),
-            (LOOPS.to_owned(), "1".to_owned()),
-        ]
-        .into(),
-    };
-    let measured: Vec<(u32, &Measured)> = points
-        .all
-        .iter()
-        .filter(|point| point.setup() == setup)
-        .filter_map(|point| Some((point.round, point.measured()?)))
-        .collect();
-    if measured.is_empty() {
-        return Err(GateError::NotMeasured(setup.to_string()));
+/// Cost by round, where it is not doubted.
+fn side(
+    cells: &[Cell],
+    subject: &'static str,
+    connections: usize,
+) -> Result<BTreeMap<usize, f64>, GateError> {
+    let is_its = |cell: &&Cell| cell.subject == subject && cell.connections == connections;
+    if !cells.iter().any(|cell| is_its(&cell)) {
+        return Err(GateError::NotMeasured {
+            subject,
+            connections,
+        });
     }
-    let good = measured.into_iter().filter(|(_, one)| !one.is_doubtful());
-    Ok(good
-        .filter_map(|(round, one)| Some((round, one.server_us?)))
-        .collect())
+    let good = cells
+        .iter()
+        .filter(is_its)
+        .filter(|cell| cell.doubts.is_empty());
+    Ok(good.map(|cell| (cell.round, cell.server_cpu_ns)).collect())
 }
+
+/// The question whose result a gate judges.
+pub const BENCHMARK: &str = "echo-cost";
 
 const FORMAT: &str = "polyloop-gate/1";
 

@@ -1,27 +1,57 @@
 //! Tests of the gate.
 
 use super::*;
-use crate::points::tests::{head, point};
-use crate::points::{Doubt, Outcome};
-use polyloop_measure::host::Scratch;
+use crate::measure::Latency;
 
 /// A result in which our echo costs so many times what the bare loop does, round by round.
-fn result(scratch: &Scratch, times: &[f64]) -> Points {
-    let mut points = Points::open(scratch.path(), head()).unwrap();
-    for (round, times) in (0..).zip(times) {
-        for connections in ["64", "1000"] {
-            for (subject, us) in [(SUBJECT, 5.0 * times), (BESIDE, 5.0)] {
-                let settings = [("loops", "1"), ("connections", connections)];
-                let mut point = point(subject, &settings, round);
-                if let Outcome::Measured(measured) = &mut point.outcome {
-                    // What happens to a round happens to both of its sides.
-                    measured.server_us = Some(us * (1.0 + f64::from(round)));
-                }
-                points.add(point).unwrap();
+fn result(times: &[f64]) -> Measured {
+    let mut cells = Vec::new();
+    for (round, times) in times.iter().enumerate() {
+        for connections in CONNECTIONS {
+            for (subject, ns) in [(SUBJECT, 5e3 * times), (BESIDE, 5e3)] {
+                // What happens to a round happens to both of its sides.
+                let ns = ns * (1.0 + round as f64);
+                cells.push(cell(subject, round, connections, ns));
             }
         }
     }
-    points
+    Measured {
+        benchmark: BENCHMARK.to_owned(),
+        started_s: 0,
+        commit: None,
+        machine: Machine::default(),
+        cells,
+    }
+}
+
+fn cell(subject: &str, round: usize, connections: usize, server_cpu_ns: f64) -> Cell {
+    let none = Latency {
+        p50_us: None,
+        p99_us: None,
+        p999_us: None,
+        max_us: None,
+    };
+    Cell {
+        subject: subject.to_owned(),
+        round,
+        connections,
+        requests: 1,
+        seconds: 1.0,
+        requests_per_second: 1.0,
+        server_cpu_ns,
+        machine_cpu_ns: 0.0,
+        load_cpu_ns: 0.0,
+        server_cores: 1.0,
+        load_cores: 1.0,
+        backend_cores: 0.0,
+        other_cores: 0.0,
+        sleeps: 0.0,
+        forced_switches: 0.0,
+        steal_share: 0.0,
+        latency: none,
+        lag: none,
+        doubts: Vec::new(),
+    }
 }
 
 fn baseline(low: f64, ratio: f64, high: f64) -> Baseline {
@@ -40,8 +70,7 @@ fn head_of_file() -> String {
 }
 
 fn verdict_of(times: &[f64], baseline: &Baseline) -> Verdict {
-    let scratch = Scratch::new().unwrap();
-    verdict(&judge(&result(&scratch, times), baseline, LIMIT_PERCENT).unwrap())
+    verdict(&judge(&result(times), baseline, LIMIT_PERCENT).unwrap())
 }
 
 fn around(centre: f64, spread: f64) -> Vec<f64> {
@@ -118,22 +147,13 @@ fn few_or_doubted_rounds_decide_nothing() {
     let sharp = baseline(0.998, 1.0, 1.002);
     assert_eq!(verdict_of(&[10.0; 5], &sharp), Verdict::Undecided);
     assert_eq!(verdict_of(&[10.0; 6], &sharp), Verdict::Failed);
-    let scratch = Scratch::new().unwrap();
-    let mut points = result(&scratch, &[10.0; 6]);
-    for point in points
-        .all
-        .iter_mut()
-        .filter(|point| point.round > 0 && point.subject == BESIDE)
-    {
-        if let Outcome::Measured(measured) = &mut point.outcome {
-            measured.doubts.push(Doubt {
-                code: "steal".into(),
-                text: String::new(),
-                is_serious: true,
-            });
+    let mut measured = result(&[10.0; 6]);
+    for cell in &mut measured.cells {
+        if cell.round > 0 && cell.subject == BESIDE {
+            cell.doubts.push("steal".to_owned());
         }
     }
-    let rows = judge(&points, &sharp, LIMIT_PERCENT).unwrap();
+    let rows = judge(&measured, &sharp, LIMIT_PERCENT).unwrap();
     assert_eq!(
         (rows[0].now.unwrap().pairs, verdict(&rows)),
         (1, Verdict::Undecided)
@@ -144,35 +164,29 @@ fn few_or_doubted_rounds_decide_nothing() {
         "{said}"
     );
     assert!(matches!(
-        update(&points),
+        update(&measured),
         Err(GateError::TooVague { rounds: 1, .. })
     ));
 }
 
 #[test]
 fn a_side_that_was_not_measured_is_an_error() {
-    // Goal: a server that never started passes no gate; by a result without the bare loop, and one of other settings.
-    let scratch = Scratch::new().unwrap();
-    let mut points = result(&scratch, &[1.0; 6]);
-    points.all.retain(|point| point.subject == SUBJECT);
-    let error = judge(&points, &baseline(0.9, 1.0, 1.1), LIMIT_PERCENT).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("bare-mio connections=64 loops=1"),
-        "{error}"
-    );
-    points.all.clear();
-    assert!(update(&points).is_err());
+    // Goal: a server that never started passes no gate; by a result without the bare loop, and an empty one.
+    let mut measured = result(&[1.0; 6]);
+    measured.cells.retain(|cell| cell.subject == SUBJECT);
+    let error = judge(&measured, &baseline(0.9, 1.0, 1.1), LIMIT_PERCENT).unwrap_err();
+    let words = "`bare-mio` at 64 connections";
+    assert!(error.to_string().contains(words), "{error}");
+    measured.cells.clear();
+    assert!(update(&measured).is_err());
 }
 
 #[test]
 fn an_update_is_read_back_and_passes_itself() {
     // Goal: what is written is a baseline, in which nothing but ratios depends on the machine; by writing one.
-    let scratch = Scratch::new().unwrap();
-    let mut points = result(&scratch, &around(1.01, 0.005));
-    points.head.machine.processor = "odd\nname = 1".into();
-    let text = update(&points).unwrap();
+    let mut measured = result(&around(1.01, 0.005));
+    measured.machine.processor = "odd\nname = 1".into();
+    let text = update(&measured).unwrap();
     let written = Baseline::parse(&text).unwrap();
     assert_eq!(written.entries.len(), CONNECTIONS.len());
     assert_eq!(written.entries[0].ratio, 1.01);
@@ -180,7 +194,7 @@ fn an_update_is_read_back_and_passes_itself() {
         text.contains("kernel") && text.contains("# 11 rounds"),
         "{text}"
     );
-    let rows = judge(&points, &written, LIMIT_PERCENT).unwrap();
+    let rows = judge(&measured, &written, LIMIT_PERCENT).unwrap();
     assert_eq!(
         verdict(&rows),
         Verdict::Passed,
@@ -217,7 +231,6 @@ fn a_wrong_baseline_is_told() {
             .to_string();
         assert!(error.contains(what), "{to}: {error}");
     }
-    let committed =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/baseline.toml");
+    let committed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.toml");
     Baseline::parse(&std::fs::read_to_string(committed).unwrap()).unwrap();
 }
