@@ -54,20 +54,17 @@ pub struct Turns {
 pub fn take(turns: Turns, sides: &mut [Side<'_>]) -> Result<Vec<Cell>> {
     let slices = slices(turns);
     let mut sums: Vec<Option<(Sample, Metered)>> = sides.iter().map(|_| None).collect();
-    for (number, &slice) in slices.iter().enumerate() {
-        for step in 0..sides.len() {
-            let at = (number + step) % sides.len();
-            thread::sleep(REST);
-            let (sample, metered) = load_one(turns, slice, &mut sides[at])?;
-            match &mut sums[at] {
-                None => sums[at] = Some((sample, metered)),
-                Some((sum, bill)) => {
-                    sum.append(&sample)?;
-                    bill.add(metered);
-                }
+    in_turn(sides.len(), &slices, |at, slice| {
+        let (sample, metered) = load_one(turns, slice, &mut sides[at])?;
+        match &mut sums[at] {
+            None => sums[at] = Some((sample, metered)),
+            Some((sum, bill)) => {
+                sum.append(&sample)?;
+                bill.add(metered);
             }
         }
-    }
+        Ok(())
+    })?;
     let places = sides.iter().map(|side| Place {
         subject: side.subject,
         round: turns.round,
@@ -78,6 +75,32 @@ pub fn take(turns: Turns, sides: &mut [Side<'_>]) -> Result<Vec<Cell>> {
         Some(cell(place, sample, *metered))
     });
     Ok(measured.collect())
+}
+
+/// Calls `each` with the number of a side and a slice: every slice for every side, in rotating order, after a rest.
+///
+/// # Errors
+/// Those of `each`.
+pub fn in_turn<S: Copy>(
+    sides: usize,
+    slices: &[S],
+    mut each: impl FnMut(usize, S) -> Result<()>,
+) -> Result<()> {
+    for (number, &slice) in slices.iter().enumerate() {
+        for step in 0..sides {
+            thread::sleep(REST);
+            each((number + step) % sides, slice)?;
+        }
+    }
+    Ok(())
+}
+
+/// `length` in parts of about `slice`, one at least.
+#[must_use]
+pub fn parts(length: Duration, slice: Duration) -> Vec<Duration> {
+    let count = (length.as_secs_f64() / slice.as_secs_f64().max(1e-3)).round();
+    let count = (count as u32).max(1);
+    vec![length / count; count as usize]
 }
 
 fn load_one(turns: Turns, slice: Stop, side: &mut Side<'_>) -> Result<(Sample, Metered)> {
@@ -96,11 +119,10 @@ fn load_one(turns: Turns, slice: Stop, side: &mut Side<'_>) -> Result<(Sample, M
 /// The slices of one server.
 fn slices(turns: Turns) -> Vec<Stop> {
     match turns.window.stop {
-        Stop::After(length) => {
-            let count = (length.as_secs_f64() / turns.slice.as_secs_f64().max(1e-3)).round();
-            let count = (count as u32).max(1);
-            vec![Stop::After(length / count); count as usize]
-        }
+        Stop::After(length) => parts(length, turns.slice)
+            .into_iter()
+            .map(Stop::After)
+            .collect(),
         whole @ Stop::Requests(_) => vec![whole],
     }
 }
@@ -119,7 +141,7 @@ const SLICE_MIN: Duration = Duration::from_millis(100);
 const SLICE_PER_CONNECTION: Duration = Duration::from_micros(150);
 
 /// Longer than Linux delays an acknowledgement (40 ms, `TCP_DELACK_MIN`), so that those of one server are on no other's bill.
-const REST: Duration = Duration::from_millis(50);
+pub const REST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +171,19 @@ mod tests {
         }
         let whole = slices(turns(Stop::Requests(7), ms(100)));
         assert_eq!(whole, [Stop::Requests(7)]);
+    }
+
+    #[test]
+    fn each_side_has_each_place_in_turn() {
+        // Goal: the order rotates from slice to slice, and nobody is left out; by three sides and three slices.
+        let mut order = String::new();
+        let note = |at: usize, slice: char| {
+            order.push(slice);
+            order.push(char::from(b'0' + at as u8));
+            Ok(())
+        };
+        in_turn(3, &['a', 'b', 'c'], note).unwrap();
+        assert_eq!(order, "a0a1a2b1b2b0c2c0c1");
     }
 
     #[test]

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use polyloop_benches::churn::Churn;
-use polyloop_benches::measure::{Meter, doubts};
+use polyloop_benches::measure::{Meter, Metered, doubts};
 use polyloop_benches::proxy::Proxy;
 use polyloop_benches::report::Table;
+use polyloop_benches::turns::{REST, in_turn, parts};
 use polyloop_measure::bill::ProcessBill;
 
 use super::args::Connect;
@@ -52,9 +53,8 @@ pub(crate) fn run(common: Common, question: Connect) -> Result<bool> {
     )?;
     let mut windows = Vec::new();
     for round in 0..session.common().rounds {
-        for proxy in rotated(&stage.proxies, round) {
-            let window = measure_one(&session, &stage, proxy, round)
-                .with_context(|| format!("{}, round {}", proxy.kind.name(), round + 1))?;
+        let measured = measure_round(&session, &stage, round);
+        for window in measured.with_context(|| format!("round {}", round + 1))? {
             eprintln!(
                 "round {:>2}  {:<14} {:>8.0} ns/connection  {:>6.0} connections/s  {}",
                 round + 1,
@@ -124,70 +124,121 @@ fn conclude(mut session: Session<Connect>, stage: &Stage, windows: &[Churned]) -
     session.end()
 }
 
-fn measure_one(
-    session: &Session<Connect>,
-    stage: &Stage,
-    proxy: &Proxy,
-    round: usize,
-) -> Result<Churned> {
-    let question = &session.report.settings.question;
-    let mut pair = stage.start(proxy)?;
-    let churn = Churn {
-        target: pair.proxy.addr(),
-        congestion: session.common().congestion().map(str::to_owned),
-        message_bytes: session.common().message_bytes,
-        at_once: question.at_once,
-        core: Some(question.seats.load_core),
-    };
-    let warm = churn.run(session.common().warmup());
-    pair.explain(warm.context("before the window"))?;
-    settle(&pair.proxy)?;
-    let window = bill(
-        &churn,
-        seconds(question.seconds),
-        &pair,
-        proxy.kind.name(),
-        round,
-    );
-    let window = pair.explain(window)?;
-    pair.stop()?;
-    Ok(window)
+/// A proxy in a round, its clients, and what was used in its slices.
+struct Side<'a> {
+    name: &'static str,
+    pair: &'a Pair,
+    churn: Churn,
+    connections: u64,
+    elapsed: Duration,
+    own_cpu_ns: u64,
+    /// When the clients had seen the end of all sessions.
+    at_end: Option<Metered>,
+    /// When the proxy had closed them too.
+    at_rest: Option<Metered>,
 }
 
-fn bill(
-    churn: &Churn,
-    length: Duration,
-    pair: &Pair,
-    subject: &str,
+fn measure_round(session: &Session<Connect>, stage: &Stage, round: usize) -> Result<Vec<Churned>> {
+    let mut pairs: Vec<(&Proxy, Pair)> = rotated(&stage.proxies, round)
+        .map(|proxy| Ok((proxy, stage.start(proxy)?)))
+        .collect::<Result<_>>()?;
+    let mut windows = load_them(session, &pairs, round);
+    for (_, pair) in &mut pairs {
+        windows = pair.explain(windows);
+    }
+    let windows = windows?;
+    for (_, pair) in pairs {
+        pair.stop()?;
+    }
+    Ok(windows)
+}
+
+fn load_them(
+    session: &Session<Connect>,
+    pairs: &[(&Proxy, Pair)],
     round: usize,
-) -> Result<Churned> {
-    let own_before = ProcessBill::read(std::process::id())?;
-    let meter = Meter::start(&pair.proxy, Some(&pair.backend))?;
-    let (connections, elapsed) = churn.run(length)?;
-    let machine_end = meter.peek()?;
-    let own = ProcessBill::read(std::process::id())?.since(own_before);
-    // The last sessions close their descriptors after the clients have seen the end.
-    settle(&pair.proxy)?;
-    let metered = meter.stop()?;
-    let elapsed_ns = elapsed.as_nanos() as u64;
-    let (count, length_ns) = (connections.max(1) as f64, elapsed_ns.max(1) as f64);
-    let other_cores = machine_end.other_cores(own.cpu_ns, elapsed_ns);
-    let steal_share = machine_end.machine.steal_share();
-    Ok(Churned {
-        subject: subject.to_owned(),
-        round,
-        connections,
-        seconds: elapsed.as_secs_f64(),
-        connections_per_second: count * 1e9 / length_ns,
-        proxy_cpu_ns: metered.server.cpu_ns as f64 / count,
-        machine_cpu_ns: machine_end.machine.busy_ns() as f64 / count,
-        proxy_cores: metered.server.cpu_ns as f64 / length_ns,
-        backend_cores: metered.backend_cpu_ns as f64 / length_ns,
-        load_cores: own.cpu_ns as f64 / length_ns,
-        other_cores,
-        steal_share,
-        doubts: doubts(steal_share, other_cores),
-    })
+) -> Result<Vec<Churned>> {
+    let question = &session.report.settings.question;
+    let mut sides = Vec::new();
+    for (proxy, pair) in pairs {
+        let churn = Churn {
+            target: pair.proxy.addr(),
+            congestion: session.common().congestion().map(str::to_owned),
+            message_bytes: session.common().message_bytes,
+            at_once: question.at_once,
+            core: Some(question.seats.load_core),
+        };
+        let name = proxy.kind.name();
+        let warm = churn.run(session.common().warmup());
+        warm.with_context(|| format!("{name}, before the window"))?;
+        settle(&pair.proxy)?;
+        sides.push(Side {
+            name,
+            pair,
+            churn,
+            connections: 0,
+            elapsed: Duration::ZERO,
+            own_cpu_ns: 0,
+            at_end: None,
+            at_rest: None,
+        });
+    }
+    let slices = parts(
+        seconds(question.seconds),
+        session.common().slice(question.at_once),
+    );
+    in_turn(sides.len(), &slices, |at, slice| sides[at].load(slice))?;
+    let windows = sides.iter().filter_map(|side| side.window(round));
+    Ok(windows.collect())
+}
+
+impl Side<'_> {
+    fn load(&mut self, length: Duration) -> Result<()> {
+        let own_before = ProcessBill::read(std::process::id())?;
+        let meter = Meter::start(&self.pair.proxy, Some(&self.pair.backend))?;
+        let (connections, elapsed) = self.churn.run(length).context(self.name)?;
+        let at_end = meter.peek()?;
+        let own = ProcessBill::read(std::process::id())?.since(own_before);
+        // The last sessions close their descriptors after the clients have seen the end.
+        std::thread::sleep(REST);
+        add(&mut self.at_rest, meter.stop()?);
+        add(&mut self.at_end, at_end);
+        self.connections += connections;
+        self.elapsed += elapsed;
+        self.own_cpu_ns += own.cpu_ns;
+        Ok(())
+    }
+
+    /// What the slices come to; nothing without any.
+    fn window(&self, round: usize) -> Option<Churned> {
+        let (at_end, at_rest) = (self.at_end?, self.at_rest?);
+        let elapsed_ns = self.elapsed.as_nanos() as u64;
+        let (count, length_ns) = (self.connections.max(1) as f64, elapsed_ns.max(1) as f64);
+        let other_cores = at_end.other_cores(self.own_cpu_ns, elapsed_ns);
+        let steal_share = at_end.machine.steal_share();
+        Some(Churned {
+            subject: self.name.to_owned(),
+            round,
+            connections: self.connections,
+            seconds: self.elapsed.as_secs_f64(),
+            connections_per_second: count * 1e9 / length_ns,
+            proxy_cpu_ns: at_rest.server.cpu_ns as f64 / count,
+            machine_cpu_ns: at_end.machine.busy_ns() as f64 / count,
+            proxy_cores: at_rest.server.cpu_ns as f64 / length_ns,
+            backend_cores: at_rest.backend_cpu_ns as f64 / length_ns,
+            load_cores: self.own_cpu_ns as f64 / length_ns,
+            other_cores,
+            steal_share,
+            doubts: doubts(steal_share, other_cores),
+        })
+    }
+}
+
+fn add(sum: &mut Option<Metered>, used: Metered) {
+    match sum {
+        None => *sum = Some(used),
+        Some(sum) => sum.add(used),
+    }
 }
 
 /// At most this many times the better anchor.
