@@ -135,6 +135,9 @@ pub(crate) struct NeverReaders {
     /// Length of each of its two windows; p99 needs 10,000 requests.
     #[arg(long, default_value_t = 6.0)]
     pub(crate) seconds: f64,
+    /// Wait so long when nothing moves any more, in seconds: until the kernel has asked for the closed windows six times.
+    #[arg(long, default_value_t = 13.0)]
+    pub(crate) quiet_seconds: f64,
     #[command(flatten)]
     pub(crate) seats: Seats,
 }

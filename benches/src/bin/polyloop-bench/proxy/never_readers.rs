@@ -7,7 +7,9 @@
 //! Alone and among them are two windows with one process, right after each other, in turn first (a round begins with
 //! the other one than the round before), so that their ratio is that of one memory layout and one moment. The window begins when
 //! nothing moves any more: all are stuck. While they fill up, the server behind is busy with them, and a latency would be
-//! its.
+//! its. And it begins when the kernel is quiet too: a sender whose peer has closed its window asks again after 0.2 s, and then after twice
+//! as long each time (RFC 9293, 3.8.6.1), all 16,000 at about the same moments. Each is a burst of some ten milliseconds, whatever proxy
+//! there is; 13 s after the last byte (0.2 + 0.4 + .. + 6.4 = 12.6) the next one is as far away.
 //!
 //! What the kernel holds for the sockets is in no process's memory; the clients and the server behind have little room
 //! (`polyloop_benches::flood`), and the total of the host is among the facts, with a warning when it is under pressure: then the
@@ -102,6 +104,7 @@ fn measure_one(
     let mute = fill(pair, question.connections)?;
     let kernel = TcpMemory::read()?;
     let stuck_bytes = pair.proxy.resident_bytes()?;
+    std::thread::sleep(seconds(question.quiet_seconds));
     watch(session, pair, &mut fast, &among(proxy), round)?;
     drop(mute);
     if !is_alone_first {
