@@ -71,9 +71,9 @@ pub struct HowArgs {
     /// Load before that: so long at least, and until the pace no longer changes
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub warm_up: Duration,
-    /// So long at most, and then the point is doubted; the same as --warm-up for a fixed time
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    pub warm_up_max: Duration,
+    /// So long at most, and then the point is doubted; the same as --warm-up for a fixed time [default: ten times --warm-up]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub warm_up_max: Option<Duration>,
     /// What the order of each round is drawn from
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,

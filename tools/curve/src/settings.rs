@@ -141,7 +141,9 @@ fn sweep(
         seed: how.seed,
         duration: how.duration,
         warm_up: how.warm_up,
-        warm_up_max: how.warm_up_max.max(how.warm_up),
+        warm_up_max: how
+            .warm_up_max
+            .unwrap_or_else(|| how.warm_up.saturating_mul(WARM_UP_FACTOR)),
         load: find_load(how.load.as_deref())?,
         load_flags,
         load_loops: how.load_loops,
@@ -224,6 +226,9 @@ pub fn study(which: Study, how: HowArgs) -> Result<RunArgs> {
         how,
     })
 }
+
+/// A point that is not steady after so many times the least that its warm-up takes is measured as it is.
+const WARM_UP_FACTOR: u32 = 10;
 
 /// Listeners, polls, wakers, standard streams, pipes and some to spare.
 const OPEN_FILES_SPARE: u64 = 128;

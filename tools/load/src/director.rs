@@ -294,7 +294,9 @@ impl Director {
         let collected = self.collector.finish(beside, order.ends_ns);
         let mut result =
             StageResult::of(head, &collected.total, &collected.beside, collected.windows);
-        result.settled = warm_up.as_ref().map(WarmUp::settled);
+        // One that was cut short was not judged.
+        let judged = warm_up.as_ref().filter(|_| !self.is_interrupted());
+        result.settled = judged.map(WarmUp::settled);
         self.end_stage(result.clone());
         Ok(Staged {
             result,

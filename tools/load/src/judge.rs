@@ -22,10 +22,12 @@ pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_in
     if is_interrupted {
         doubts.push(Doubt::Interrupted);
     }
-    if !is_interrupted {
-        let warm_ups = run.stages.iter();
-        doubts.extend(warm_ups.filter_map(|stage| of::never_steady(stage.settled?, stage.seconds)));
-    }
+    // Where nothing was planned there is no pace to doubt.
+    let warm_ups = run
+        .stages
+        .iter()
+        .filter(|stage| stage.counts.offered + stage.counts.bytes_in + stage.counts.bytes_out > 0);
+    doubts.extend(warm_ups.filter_map(|stage| of::never_steady(stage.settled?, stage.seconds)));
     let mut of_stages = Vec::new();
     let is_one_of_several = run.measured().count() > 1;
     for stage in run.measured() {

@@ -133,7 +133,7 @@ impl Doubt {
 
 fn never_steady(seconds: f64, variation: Option<f64>) -> String {
     let how = variation.map_or_else(
-        || "nothing was answered".to_owned(),
+        || "nothing had been done for three windows".to_owned(),
         |variation| format!("the rate still varied by {}", percent(variation)),
     );
     format!("when the warm-up had taken {seconds:.1} s, {how}")

@@ -51,6 +51,8 @@ struct Sent {
     sent_ns: u64,
     /// The stage that counts it; 0 when none does.
     stage: u32,
+    /// Whether it went out in the grace, by the order that held then: the end of a stage may move.
+    is_late: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,6 +312,7 @@ impl Client {
             planned_ns,
             sent_ns: now_ns,
             stage: if is_counted { order.stage } else { 0 },
+            is_late: now_ns >= order.ends_ns,
         });
         self.shared
             .outstanding
@@ -477,7 +480,7 @@ impl Client {
         }
         let latency_ns = now_ns.saturating_sub(sent.planned_ns).max(1);
         let is_probe = self.is_probe;
-        let is_late = sent.sent_ns >= shared.order().ends_ns;
+        let is_late = sent.is_late;
         shared.record(|interval| {
             if is_probe {
                 interval.probe.saturating_record(latency_ns);
