@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The one idea: what a virtual machine gets of its host wanders by some percent from second to second, which is more than the
-//! differences that are looked for. It wanders slowly: two slices of a tenth of a second that follow each other differ by half as
-//! much as two windows of some seconds. So the turns are short, and there are many; what each server used in its slices is one cell.
+//! differences that are looked for, and slowly: longer windows help little, while many short ones that alternate meet it alike.
+//! So the turns are short, and there are many; what each server used in its slices is one cell.
 //!
 //! Deliberately absent: ratios. They are taken from the sums of a round, since a single slice says little.
 //!

@@ -224,7 +224,7 @@ Examples:
   polyloop-curve compare before after --fail-above 3
 
 Exit codes: 0 done, 1 could not (nothing was measured, a file could not be written), 2 wrong usage, 3 some points failed,
-or undecided under --strict, 4 worse than --fail-above or --limit; 130 interrupted: the same command goes on.";
+4 worse than --fail-above; 130 interrupted: the same command goes on.";
 
 #[cfg(test)]
 mod tests {
