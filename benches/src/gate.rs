@@ -77,6 +77,9 @@ pub enum GateError {
     /// It is no result of a benchmark.
     #[error("not a result: {0}")]
     Result(#[from] Box<serde_json::Error>),
+    /// Its messages are not those of the baseline.
+    #[error("the messages had {0} bytes, and those of the baseline {MESSAGE_BYTES}")]
+    Size(usize),
     /// It is of another kind.
     #[error("{what} is {found:?} and has to be {wanted:?}")]
     Other {
@@ -114,6 +117,18 @@ pub enum GateError {
         connections: usize,
         /// How many rounds there are.
         rounds: usize,
+    },
+    /// A baseline against which the very same figures would not pass.
+    #[error(
+        "{connections} connections: {low:.4} to {high:.4} is too wide to tell a loss of {LIMIT_PERCENT} %: take more --rounds"
+    )]
+    TooWide {
+        /// Which point.
+        connections: usize,
+        /// Lower end of the interval.
+        low: f64,
+        /// Upper end.
+        high: f64,
     },
 }
 
@@ -269,6 +284,17 @@ pub struct Measured {
     pub machine: Machine,
     /// Its windows.
     pub cells: Vec<Cell>,
+    /// How it was measured.
+    pub settings: Settings,
+    /// What it doubts of itself.
+    pub warnings: Vec<String>,
+}
+
+/// The settings that have to be those of the baseline: other sizes of messages have other ratios.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Settings {
+    /// Bytes of a message and its answer.
+    pub message_bytes: usize,
 }
 
 impl Measured {
@@ -284,6 +310,10 @@ impl Measured {
                 found: measured.benchmark,
                 wanted: BENCHMARK,
             });
+        }
+        let message_bytes = measured.settings.message_bytes;
+        if message_bytes != MESSAGE_BYTES {
+            return Err(GateError::Size(message_bytes));
         }
         Ok(measured)
     }
@@ -376,7 +406,7 @@ pub fn text(rows: &[Row], limit_percent: f64) -> String {
 /// A baseline of this result, as the text of its file.
 ///
 /// # Errors
-/// When a side was not measured, or in too few rounds that are not doubted.
+/// When a side was not measured, in too few rounds that are not doubted, or too vaguely to pass against itself.
 pub fn update(measured: &Measured) -> Result<String, GateError> {
     let started = SystemTime::UNIX_EPOCH + Duration::from_secs(measured.started_s);
     let mut text = format!(
@@ -395,6 +425,20 @@ pub fn update(measured: &Measured) -> Result<String, GateError> {
                 rounds,
             });
         };
+        let entry = Entry {
+            connections,
+            ratio: ratio.median,
+            low: ratio.low,
+            high: ratio.high,
+        };
+        if Loss::new(&ratio, &entry).judge(1.0 + LIMIT_PERCENT / 100.0) != Verdict::Passed {
+            let Ratio { low, high, .. } = ratio;
+            return Err(GateError::TooWide {
+                connections,
+                low,
+                high,
+            });
+        }
         let _ = write!(
             text,
             "\n[[point]] # {rounds} rounds\nconnections = {connections}\nratio = {:.4}\nlow = {:.4}\nhigh = {:.4}\n",
@@ -444,6 +488,9 @@ fn side(
 
 /// The question whose result a gate judges.
 pub const BENCHMARK: &str = "echo-cost";
+
+/// Bytes of a message.
+const MESSAGE_BYTES: usize = 64;
 
 const FORMAT: &str = "polyloop-gate/1";
 

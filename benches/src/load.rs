@@ -226,18 +226,13 @@ impl Load {
     pub fn open(connect: &Connect, message_bytes: usize, cores: &[Option<usize>]) -> Result<Self> {
         require_shares(connect.count, message_bytes, cores.len())?;
         let workers = cores.iter().enumerate().map(|(nth, &core)| {
-            let mut ids = (nth..connect.count).step_by(cores.len());
-            let connect = Connect {
-                count: ids.len(),
-                ..connect.clone()
-            };
+            let ids = (nth..connect.count).step_by(cores.len());
+            let connect = connect.clone();
             Worker::start(core, move || {
                 part_from_shared_table()?;
-                let streams = connect.open()?.into_iter();
-                let share = streams.map(|stream| {
-                    let id = ids.next().context("an id for each connection")?;
-                    Ok((u32::try_from(id)?, stream))
-                });
+                let streams = connect.open_each(ids.clone())?;
+                let share = ids.zip(streams);
+                let share = share.map(|(id, stream)| Ok((u32::try_from(id)?, stream)));
                 Client::new(share.collect::<Result<_>>()?, message_bytes)
             })
         });

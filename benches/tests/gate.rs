@@ -33,7 +33,7 @@ fn result() -> String {
     let machine = serde_json::to_value(polyloop_measure::machine::Machine::default()).unwrap();
     json!({
         "benchmark": "echo-cost", "started_s": 0, "commit": null, "machine": machine, "cells": cells,
-        "settings": { "others": "are passed over" },
+        "settings": { "message_bytes": 64, "others": "are passed over" }, "warnings": [],
     })
     .to_string()
 }
@@ -68,6 +68,17 @@ fn a_gate_writes_its_baseline_and_judges_by_it() {
     let ratio = "ratio = 1.0000\nlow = 1.0000\nhigh = 1.0000";
     assert!(written.contains(ratio), "{written}");
     let put = |text: &str| fs::write(&baseline, written.replacen(ratio, text, 1)).unwrap();
+    fs::write(
+        &result_file,
+        result().replace("\"warnings\":[]", "\"warnings\":[\"idle\"]"),
+    )
+    .unwrap();
+    gate("", 0, "warning of the result: idle");
+    gate("--strict", 3, "bench-gate: pass");
+    let other_size = result().replace("\"message_bytes\":64", "\"message_bytes\":16384");
+    fs::write(&result_file, other_size).unwrap();
+    gate("--update", 1, "16384 bytes");
+    fs::write(&result_file, result()).unwrap();
     put("ratio = 0.9\nlow = 0.8\nhigh = 0.9");
     gate("", 4, "bench-gate: FAIL");
     gate("--limit 20 --strict", 3, "bench-gate: undecided");

@@ -17,7 +17,12 @@ fn start(name: &str, program: &str) -> Server {
         .unwrap()
 }
 
-fn side<'a>(subject: &'a str, server: &'a Server, connections: usize) -> Side<'a> {
+fn side<'a>(
+    subject: &'a str,
+    server: &'a Server,
+    connections: usize,
+    message_bytes: usize,
+) -> Side<'a> {
     let connect = Connect {
         target: server.addr(),
         count: connections,
@@ -28,19 +33,29 @@ fn side<'a>(subject: &'a str, server: &'a Server, connections: usize) -> Side<'a
         subject,
         server,
         backend: None,
-        load: Load::open(&connect, 64, &[None]).unwrap(),
+        load: Load::open(&connect, message_bytes, &[None]).unwrap(),
     }
 }
 
 #[test]
 fn each_server_has_its_own_slices_and_its_own_bill() {
     // Goal: a cell for each, of all of its slices, whose cost is that server's. Method: a rate, which makes the number of requests
-    // known: four slices of 50 requests; the cells as they come, in the order of the sides.
+    // known: four slices of 50 requests; small messages for one server and large ones for the other, so that their bills differ, and
+    // each cell beside what its server used from before the round to after it: no more, and most of it.
     let servers = [
         start("a", env!("CARGO_BIN_EXE_bare-mio")),
         start("b", env!("CARGO_BIN_EXE_tokio-echo")),
     ];
-    let mut sides = [side("a", &servers[0], 4), side("b", &servers[1], 4)];
+    let mut sides = [
+        side("a", &servers[0], 4, 1),
+        side("b", &servers[1], 4, 64 * 1024),
+    ];
+    let bills = || {
+        servers
+            .each_ref()
+            .map(|server| server.bill().unwrap().cpu_ns)
+    };
+    let before = bills();
     let turns = Turns {
         window: Window {
             pace: Pace::Rate(5_000.0),
@@ -50,11 +65,15 @@ fn each_server_has_its_own_slices_and_its_own_bill() {
         round: 3,
     };
     let cells = take(turns, &mut sides).unwrap();
+    let after = bills();
     let names: Vec<&str> = cells.iter().map(|cell| cell.subject.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
-    for cell in &cells {
+    for (at, cell) in cells.iter().enumerate() {
         assert_eq!((cell.round, cell.connections, cell.requests), (3, 4, 200));
-        assert!(cell.server_cpu_ns > 0.0, "{cell:?}");
+        let used = (after[at] - before[at]) as f64;
+        let billed = cell.server_cpu_ns * cell.requests as f64;
+        assert!(billed <= used * 1.000_1, "{billed} of {used}: {cell:?}");
+        assert!(billed > used * 0.5, "{billed} of {used}: {cell:?}");
     }
     drop(sides);
     for server in servers {
@@ -67,7 +86,7 @@ fn a_server_that_is_gone_is_named() {
     // Goal: no cell of a server that died, and its name in the error. Method: one of two ends before the round.
     let alive = start("alive", env!("CARGO_BIN_EXE_bare-mio"));
     let dead = start("dead", env!("CARGO_BIN_EXE_bare-mio"));
-    let mut sides = [side("alive", &alive, 1), side("dead", &dead, 1)];
+    let mut sides = [side("alive", &alive, 1, 64), side("dead", &dead, 1, 64)];
     let dead = dead.pid();
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(dead.cast_signed()).unwrap(),

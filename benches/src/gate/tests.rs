@@ -21,6 +21,10 @@ fn result(times: &[f64]) -> Measured {
         commit: None,
         machine: Machine::default(),
         cells,
+        settings: Settings {
+            message_bytes: MESSAGE_BYTES,
+        },
+        warnings: Vec::new(),
     }
 }
 
@@ -201,6 +205,14 @@ fn an_update_is_read_back_and_passes_itself() {
         "{}",
         self::text(&rows, LIMIT_PERCENT)
     );
+}
+
+#[test]
+fn a_baseline_that_would_not_pass_itself_is_refused() {
+    // Goal: no baseline by which an unchanged program comes out undecided; by the same ratios, spread more widely.
+    update(&result(&around(1.0, 0.005))).unwrap();
+    let wide = update(&result(&around(1.0, 0.2))).unwrap_err();
+    assert!(matches!(wide, GateError::TooWide { .. }), "{wide}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Opening many connections from one machine.
 //!
-//! The one idea: connecting is not what is measured, so it is done by one thread with plain blocking calls, in order,
-//! and either all connections stand at the end or there is an error with a count.
+//! The one idea: connecting is not what is measured, so it is done with plain blocking calls, in order, and either all connections
+//! stand at the end or there is an error with a count.
 //!
 //! A source address has about 64 thousand ports for one destination, and the kernel's search for a free one slows down
 //! when half are taken. Past [`PER_SOURCE_MAX`] connections the sources therefore walk through `127.0.0.0/8`. The bind
 //! to such a source reserves the port at once instead of at connect (`IP_BIND_ADDRESS_NO_PORT` has no safe wrapper);
-//! as each source is used for one destination only, both hold the same number of connections.
+//! as long as each source is used for one destination only, both hold the same number of connections. Loads that are open at once
+//! share their sources, so beyond [`PER_SOURCE_MAX`] connections each, all of them together have the ports of one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
@@ -37,9 +38,20 @@ impl Connect {
     /// # Errors
     /// When one of them cannot be opened; those opened before are closed again.
     pub fn open(&self) -> Result<Vec<TcpStream>> {
+        self.open_each(0..self.count)
+    }
+
+    /// Opens some of all connections, each in its time of the ramp of all.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_each(
+        &self,
+        indices: impl ExactSizeIterator<Item = usize>,
+    ) -> Result<Vec<TcpStream>> {
         let start = Instant::now();
-        let mut streams = Vec::with_capacity(self.count);
-        for index in 0..self.count {
+        let mut streams = Vec::with_capacity(indices.len());
+        for index in indices {
             if let Some(per_second) = self.per_second {
                 let due = Duration::from_secs_f64(index as f64 / f64::from(per_second.max(1)));
                 thread::sleep(due.saturating_sub(start.elapsed()));

@@ -22,11 +22,12 @@ pub(crate) fn judge(run: &mut RunResult, plan: &Plan, server_pids: &[u32], is_in
     if is_interrupted {
         doubts.push(Doubt::Interrupted);
     }
-    // Where nothing was planned there is no pace to doubt.
-    let warm_ups = run
-        .stages
-        .iter()
-        .filter(|stage| stage.counts.offered + stage.counts.bytes_in + stage.counts.bytes_out > 0);
+    // Where next to nothing was planned there is no pace to doubt; a stream plans none, and has one.
+    let has_pace = |stage: &&StageResult| {
+        let is_stream = plan.workload.is_stream();
+        is_stream || stage.counts.offered >= OFFERED_MIN
+    };
+    let warm_ups = run.stages.iter().filter(has_pace);
     doubts.extend(warm_ups.filter_map(|stage| of::never_steady(stage.settled?, stage.seconds)));
     let mut of_stages = Vec::new();
     let is_one_of_several = run.measured().count() > 1;
@@ -106,6 +107,9 @@ fn judge_stage(mode: Mode, stage: &StageResult, doubts: &mut Vec<Doubt>) {
         .collect();
     doubts.extend(of::unstable_windows(&windows));
 }
+
+/// Requests that make a pace, in a warm-up.
+const OFFERED_MIN: u64 = 10;
 
 /// Whether there is more than notes.
 pub(crate) fn is_doubtful(run: &RunResult) -> bool {

@@ -60,10 +60,12 @@ impl WarmUp {
     /// `count` was done until `at_ns`, which is about the time to look: whether that is enough.
     pub(crate) fn look(&mut self, at_ns: u64, count: u64) -> bool {
         self.look_ns += self.window_ns;
-        self.points.push(Point {
-            at_s: at_ns as f64 / 1e9,
-            count,
-        });
+        let at_s = at_ns as f64 / 1e9;
+        if self.points.last().is_some_and(|last| last.at_s >= at_s) {
+            // The loops have told nothing since the last look, being late themselves.
+            return false;
+        }
+        self.points.push(Point { at_s, count });
         let start = self.points.len().saturating_sub(steady::WINDOWS + 1);
         self.settled = Settled {
             is_steady: steady::is_steady(&self.points),
@@ -130,6 +132,14 @@ mod tests {
             let warm_up = WarmUp::new(5, least_ns, TENTH_NS);
             assert_eq!(warm_up.next_look_ns(), 5 + window_ns);
         }
+    }
+
+    #[test]
+    fn a_look_at_nothing_new_says_nothing() {
+        // Goal: loops that hand over late do not spoil the windows. Method: the same moment told twice, in the middle of a steady pace.
+        let mut warm_up = WarmUp::new(0, 3 * TENTH_NS, TENTH_NS);
+        let mut look = |tenth: u64| warm_up.look(tenth * TENTH_NS, tenth * 1_000);
+        assert_eq!([1, 2, 2, 3].map(&mut look), [false, false, false, true]);
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub fn is_steady(points: &[Point]) -> bool {
 /// Whether independent arrivals at one rate would come this unevenly one time in twenty or more.
 fn is_chance(points: &[Point]) -> bool {
     let (first, last) = (points[0], points[points.len() - 1]);
+    if points[1].count == first.count {
+        // A single late answer is chance by figures; what has only begun is not steady.
+        return false;
+    }
     let per_s = (last.count - first.count) as f64 / (last.at_s - first.at_s);
     let distance: f64 = points
         .windows(2)
@@ -159,6 +163,9 @@ mod tests {
         assert!(linearity(&points(&[9, 16, 11])).unwrap() < LINEARITY_MIN);
         assert!(is_steady(&points(&[9, 16, 11])));
         assert!(!is_steady(&points(&[6, 12, 18])));
+        // 0, 0 and 1 are 2.0 apart, and just begun.
+        assert!(!is_steady(&points(&[0, 0, 1])));
+        assert!(is_steady(&points(&[1, 0, 1])));
     }
 
     #[test]

@@ -17,10 +17,17 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<bool> {
     if !build_release(root, &BUILDS)? {
         return Ok(false);
     }
-    let bench = target_directory(root).join("release/polyloop-bench");
-    let status = Command::new(&bench)
-        .arg("gate")
-        .args(arguments)
+    let target = target_directory(root);
+    let bench = target.join("release/polyloop-bench");
+    let mut command = Command::new(&bench);
+    command.arg("gate").args(arguments);
+    // What was built just now, wherever that is; `target` in the tree may hold something older.
+    for (flag, path) in [("--polyloop", "release/polyloop"), ("--out", "bench")] {
+        if !arguments.iter().any(|typed| typed.starts_with(flag)) {
+            command.arg(flag).arg(target.join(path));
+        }
+    }
+    let status = command
         .current_dir(root)
         .status()
         .with_context(|| format!("cannot start {}", bench.display()))?;

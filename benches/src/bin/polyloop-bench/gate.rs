@@ -30,10 +30,14 @@ pub(crate) fn run(common: Common, question: &Gate) -> Result<u8> {
         .with_context(|| format!("{file} cannot be read; --update writes one"))?;
     let baseline = Baseline::parse(&text).with_context(|| file.to_string())?;
     let rows = gate::judge(&measured, &baseline, question.limit)?;
+    for warning in &measured.warnings {
+        eprintln!("warning of the result: {warning}");
+    }
     print!("{}", gate::text(&rows, question.limit));
     Ok(match gate::verdict(&rows) {
         Verdict::Failed => WORSE,
         Verdict::Undecided if is_strict => DOUBTFUL,
+        Verdict::Passed if is_strict && !measured.warnings.is_empty() => DOUBTFUL,
         Verdict::Undecided | Verdict::Passed => DONE,
     })
 }

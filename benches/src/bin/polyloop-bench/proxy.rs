@@ -33,7 +33,7 @@ use polyloop_benches::subject::{Server, Subject};
 use polyloop_measure::host::{self, Scratch};
 use polyloop_measure::stats::{Ratio, Spread};
 
-use crate::session::{Session, number};
+use crate::session::{Session, number, rotated};
 use args::{Seats, Way};
 
 /// Proxies, and what they stand before.
@@ -115,6 +115,26 @@ impl Stage {
             .start(self.post(backend.addr()))
             .with_context(|| proxy.kind.name())?;
         Ok(Pair { proxy, backend })
+    }
+
+    /// Starts all of them, in the order of this round, for `measure`, and ends them after it. An error names those that have ended.
+    pub(crate) fn with_all<T>(
+        &self,
+        round: usize,
+        measure: impl FnOnce(&[(&Proxy, Pair)]) -> Result<T>,
+    ) -> Result<T> {
+        let mut pairs: Vec<(&Proxy, Pair)> = rotated(&self.proxies, round)
+            .map(|proxy| Ok((proxy, self.start(proxy)?)))
+            .collect::<Result<_>>()?;
+        let mut measured = measure(&pairs);
+        for (_, pair) in &mut pairs {
+            measured = pair.explain(measured);
+        }
+        let measured = measured?;
+        for (_, pair) in pairs {
+            pair.stop()?;
+        }
+        Ok(measured)
     }
 
     /// Starts the server behind alone.

@@ -18,7 +18,7 @@ use super::args::Connect;
 use super::{ANCHORS, Asked, Pair, Reading, Stage, compare_to_better, echo_behind, median_text};
 use crate::args::{Common, seconds};
 use crate::idle::settle;
-use crate::session::{Session, rotated};
+use crate::session::Session;
 
 /// One window of connections that come and go.
 #[derive(Debug, Clone, Serialize)]
@@ -53,7 +53,7 @@ pub(crate) fn run(common: Common, question: Connect) -> Result<bool> {
     )?;
     let mut windows = Vec::new();
     for round in 0..session.common().rounds {
-        let measured = measure_round(&session, &stage, round);
+        let measured = stage.with_all(round, |pairs| load_them(&session, pairs, round));
         for window in measured.with_context(|| format!("round {}", round + 1))? {
             eprintln!(
                 "round {:>2}  {:<14} {:>8.0} ns/connection  {:>6.0} connections/s  {}",
@@ -136,21 +136,6 @@ struct Side<'a> {
     at_end: Option<Metered>,
     /// When the proxy had closed them too.
     at_rest: Option<Metered>,
-}
-
-fn measure_round(session: &Session<Connect>, stage: &Stage, round: usize) -> Result<Vec<Churned>> {
-    let mut pairs: Vec<(&Proxy, Pair)> = rotated(&stage.proxies, round)
-        .map(|proxy| Ok((proxy, stage.start(proxy)?)))
-        .collect::<Result<_>>()?;
-    let mut windows = load_them(session, &pairs, round);
-    for (_, pair) in &mut pairs {
-        windows = pair.explain(windows);
-    }
-    let windows = windows?;
-    for (_, pair) in pairs {
-        pair.stop()?;
-    }
-    Ok(windows)
 }
 
 fn load_them(

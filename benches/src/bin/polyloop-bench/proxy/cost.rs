@@ -16,7 +16,7 @@ use polyloop_benches::turns::Side;
 use super::args::Cost;
 use super::{ANCHORS, Asked, Pair, Stage, compare_to_better, echo_behind, readings_of_cells};
 use crate::args::{Common, seconds};
-use crate::session::{Session, rotated};
+use crate::session::Session;
 
 /// Answers whether the result has warnings.
 pub(crate) fn run(common: Common, question: Cost) -> Result<bool> {
@@ -32,7 +32,10 @@ pub(crate) fn run(common: Common, question: Cost) -> Result<bool> {
     )?;
     for &connections in &question.connections {
         for round in 0..session.common().rounds {
-            for cell in measure_round(&session, &stage, round, connections)? {
+            let cells = stage.with_all(round, |pairs| {
+                load_them(&session, pairs, round, connections)
+            })?;
+            for cell in cells {
                 session.add_cell(cell)?;
             }
         }
@@ -54,26 +57,6 @@ pub(crate) fn run(common: Common, question: Cost) -> Result<bool> {
     }
     session.print_medians();
     session.end()
-}
-
-fn measure_round(
-    session: &Session<Cost>,
-    stage: &Stage,
-    round: usize,
-    connections: usize,
-) -> Result<Vec<Cell>> {
-    let mut pairs: Vec<(&Proxy, Pair)> = rotated(&stage.proxies, round)
-        .map(|proxy| Ok((proxy, stage.start(proxy)?)))
-        .collect::<Result<_>>()?;
-    let mut cells = load_them(session, &pairs, round, connections);
-    for (_, pair) in &mut pairs {
-        cells = pair.explain(cells);
-    }
-    let cells = cells?;
-    for (_, pair) in pairs {
-        pair.stop()?;
-    }
-    Ok(cells)
 }
 
 fn load_them(

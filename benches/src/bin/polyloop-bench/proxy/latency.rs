@@ -27,7 +27,7 @@ use super::{
     readings_of_cells, values,
 };
 use crate::args::{Common, seconds};
-use crate::session::{Session, or_nan, rotated};
+use crate::session::{Session, or_nan};
 
 /// Answers whether the result has warnings.
 pub(crate) fn run(common: Common, question: Latency) -> Result<bool> {
@@ -118,17 +118,9 @@ fn measure_round(
     rate: f64,
 ) -> Result<Vec<Cell>> {
     let direct = stage.start_backend()?;
-    let mut pairs: Vec<(&Proxy, Pair)> = rotated(&stage.proxies, round)
-        .map(|proxy| Ok((proxy, stage.start(proxy)?)))
-        .collect::<Result<_>>()?;
-    let mut cells = load_them(session, &direct, &pairs, round, rate);
-    for (_, pair) in &mut pairs {
-        cells = pair.explain(cells);
-    }
-    let cells = cells?;
-    for (_, pair) in pairs {
-        pair.stop()?;
-    }
+    let cells = stage.with_all(round, |pairs| {
+        load_them(session, &direct, pairs, round, rate)
+    })?;
     direct.stop()?;
     Ok(cells)
 }

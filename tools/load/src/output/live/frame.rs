@@ -101,7 +101,9 @@ impl Progress {
 
     fn progress_line(&self) -> String {
         let elapsed_s = self.elapsed_s();
-        let Some(planned_s) = self.seconds_planned.filter(|planned_s| *planned_s > 0.0) else {
+        // A warm-up goes on beyond its time while the pace is not steady; nobody knows how long.
+        let bar_s = self.seconds_planned;
+        let Some(planned_s) = bar_s.filter(|bar_s| *bar_s > 0.0 && elapsed_s <= *bar_s) else {
             return format!("{:<8} {}", self.name(), seconds(elapsed_s));
         };
         let share = (elapsed_s / planned_s).clamp(0.0, 1.0);
