@@ -12,8 +12,8 @@ use polyloop::bell::Wake;
 use polyloop::driver::{Driver, Event, Interest, Ready};
 use polyloop::jobs::{Inline, Offload};
 use polyloop::{
-    Accepted, Capacities, Choice, Dial, Dispatcher, Gate, GateKind, PeerAddr, Spreading, Token,
-    Tuning, Turn, WhenFull, wire,
+    Accepted, Capacities, Choice, Dial, Dispatcher, Gate, GateKind, KeepAliveNumbers, PeerAddr,
+    Spreading, Token, Tuning, Turn, WhenFull, wire,
 };
 use polyloop_proxy::session::{Note, Session};
 use polyloop_proxy::settings::{
@@ -111,6 +111,14 @@ impl Driver for Prepared {
 
     fn connect(&mut self, _: &Dial) -> io::Result<Self::Stream> {
         Ok(Self::Stream::MAX)
+    }
+
+    fn has_input(&self, _: &Self::Stream) -> bool {
+        false
+    }
+
+    fn keep_alive(&mut self, _: &mut Self::Stream, _: Option<KeepAliveNumbers>) -> io::Result<()> {
+        Ok(())
     }
 
     fn local_addr(&mut self, _: &Self::Stream) -> io::Result<PeerAddr> {

@@ -3,7 +3,7 @@
 use crate::world::{State, World};
 use polyloop::bell::Wake;
 use polyloop::driver::{Driver, Event, Interest, Ready};
-use polyloop::{Dial, PeerAddr, Token};
+use polyloop::{Dial, KeepAliveNumbers, PeerAddr, Token};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,7 @@ impl Wake for SimWaker {
 const READ: u64 = 1 << 32;
 const WRITE: u64 = 2 << 32;
 const CLOSE: u64 = 3 << 32;
+const KEEP_ALIVE: u64 = 4 << 32;
 
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
@@ -201,6 +202,7 @@ impl Driver for SimDriver {
         if state.owned >= state.descriptors_max {
             return errno(EMFILE);
         }
+        state.acks_held += usize::from(dial.holds_ack);
         let (near, far) = state.pair();
         state.owned += 1;
         if state.silent.contains(&port) {
@@ -222,6 +224,27 @@ impl Driver for SimDriver {
             }
         }
         Ok(SimStream(near))
+    }
+
+    fn has_input(&self, stream: &SimStream) -> bool {
+        let state = self.world.lock();
+        let socket = state.sockets.get(&stream.0);
+        socket.is_some_and(|socket| !socket.arrived.is_empty())
+    }
+
+    fn keep_alive(
+        &mut self,
+        stream: &mut SimStream,
+        numbers: Option<KeepAliveNumbers>,
+    ) -> io::Result<()> {
+        let mut state = self.world.lock();
+        state.note(
+            KEEP_ALIVE,
+            u64::from(stream.0),
+            u64::from(numbers.is_some()),
+        );
+        state.kept_alive.push(numbers);
+        Ok(())
     }
 
     fn local_addr(&mut self, _stream: &SimStream) -> io::Result<PeerAddr> {

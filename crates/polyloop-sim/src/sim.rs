@@ -115,7 +115,9 @@ impl<F: Factory> Sim<F> {
         let mut listeners = Vec::new();
         let crew = drivers.into_iter().zip(seats).enumerate();
         let loops = crew
-            .map(|(index, (driver, seat))| {
+            .map(|(index, (driver, mut seat))| {
+                // Of the service; the admin gate is another.
+                seat.keep_alive(&[world.lock().keeps_alive].into());
                 let listener: SimListener = world.listen();
                 listeners.push(listener.id());
                 let gates = gates(index, listener);

@@ -5,6 +5,7 @@ use crate::driver::{SimDriver, SimListener};
 use crate::faults::{Faults, Random};
 use crate::poll::Poller;
 use crate::socket::{Socket, Watch};
+use polyloop::KeepAliveNumbers;
 use polyloop::driver::Ready;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,12 @@ pub(crate) struct State {
     pub(crate) owned: usize,
     /// Pipes that are open.
     pub(crate) pipes: usize,
+    /// Connections that were begun with [`Dial::holds_ack`].
+    pub(crate) acks_held: usize,
+    /// With which numbers sockets were asked to be kept alive, in order; `None` is with those of their listener.
+    pub(crate) kept_alive: Vec<Option<KeepAliveNumbers>>,
+    /// Whether the listeners of servers to come keep their connections alive.
+    pub(crate) keeps_alive: bool,
     next_id: u32,
     trace: u64,
 }
@@ -66,6 +73,9 @@ impl World {
             pollers: Vec::new(),
             owned: 0,
             pipes: 0,
+            acks_held: 0,
+            kept_alive: Vec::new(),
+            keeps_alive: false,
             next_id: 0,
             trace: 0,
         })))
@@ -159,6 +169,23 @@ impl World {
     #[must_use]
     pub fn pipes(&self) -> usize {
         self.lock().pipes
+    }
+
+    /// Connections that were begun with [`Dial::holds_ack`](polyloop::Dial::holds_ack). Here they stand at once all the same.
+    #[must_use]
+    pub fn acks_held(&self) -> usize {
+        self.lock().acks_held
+    }
+
+    /// With which numbers sockets were asked to be kept alive, in order; `None` is with those of their listener.
+    #[must_use]
+    pub fn kept_alive(&self) -> Vec<Option<KeepAliveNumbers>> {
+        self.lock().kept_alive.clone()
+    }
+
+    /// From now on, servers are made whose connections are kept alive.
+    pub fn keep_alive(&self) {
+        self.lock().keeps_alive = true;
     }
 
     /// The time, in nanoseconds.

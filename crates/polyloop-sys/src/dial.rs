@@ -7,12 +7,14 @@
 use std::io;
 use std::mem::size_of_val;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use rustix::net::sockopt;
+use socket2::SockRef;
 
 use crate::peer::PeerAddr;
 
@@ -36,6 +38,55 @@ pub struct KeepAlive {
     pub count: u32,
 }
 
+/// A [`KeepAlive`] in six bytes, as the kernel takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAliveNumbers {
+    idle_seconds: NonZeroU16,
+    interval_seconds: NonZeroU16,
+    count: u8,
+}
+
+/// The kernel's bounds: `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` of `include/net/tcp.h`.
+const KEEP_ALIVE_SECONDS_MAX: u64 = 32_767;
+const KEEP_ALIVE_COUNT_MAX: u32 = 127;
+
+impl TryFrom<KeepAlive> for KeepAliveNumbers {
+    type Error = io::Error;
+
+    /// # Errors
+    /// `InvalidInput` outside the kernel's ranges: 1 to 32,767 seconds, 1 to 127 questions.
+    fn try_from(keep_alive: KeepAlive) -> io::Result<Self> {
+        let refused = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let seconds = |time: Duration, what| {
+            let seconds = Some(time.as_secs()).filter(|s| *s <= KEEP_ALIVE_SECONDS_MAX);
+            seconds
+                .and_then(|s| NonZeroU16::new(s as u16))
+                .ok_or_else(|| refused(what))
+        };
+        if keep_alive.count == 0 || keep_alive.count > KEEP_ALIVE_COUNT_MAX {
+            return Err(refused("keep-alive: the count is 1 to 127"));
+        }
+        Ok(Self {
+            idle_seconds: seconds(keep_alive.idle, "keep-alive: the idle time is 1 to 32767 s")?,
+            interval_seconds: seconds(
+                keep_alive.interval,
+                "keep-alive: the interval is 1 to 32767 s",
+            )?,
+            count: keep_alive.count as u8,
+        })
+    }
+}
+
+impl KeepAliveNumbers {
+    /// Sets the three numbers on a socket, and nothing in motion.
+    pub(crate) fn apply(self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let seconds = |seconds: NonZeroU16| Duration::from_secs(u64::from(seconds.get()));
+        sockopt::set_tcp_keepidle(socket, seconds(self.idle_seconds))?;
+        sockopt::set_tcp_keepintvl(socket, seconds(self.interval_seconds))?;
+        Ok(sockopt::set_tcp_keepcnt(socket, u32::from(self.count))?)
+    }
+}
+
 /// Options of a TCP socket that the kernel watches over. The default changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vigilance {
@@ -46,21 +97,30 @@ pub struct Vigilance {
 }
 
 impl Vigilance {
-    /// Sets the options on a socket; on a listener, for the connections that it will accept.
+    /// Sets the options on a socket.
     ///
     /// # Errors
-    /// What setsockopt(2) says: `InvalidInput` outside the kernel's ranges.
+    /// What setsockopt(2) says; `InvalidInput` outside the kernel's ranges.
     pub fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let socket = SockRef::from(&socket);
-        if let Some(keep_alive) = &self.keep_alive {
-            let settings = TcpKeepalive::new()
-                .with_time(keep_alive.idle)
-                .with_interval(keep_alive.interval)
-                .with_retries(keep_alive.count);
-            socket.set_tcp_keepalive(&settings)?;
+        self.bequeath(socket)?;
+        if self.keep_alive.is_some() {
+            sockopt::set_socket_keepalive(socket, true)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the options on a listener, for the connections that it will accept, but for the switch of the keep-alive, which
+    /// would start a timer in the kernel for each of them: [`Stream::keep_alive`](crate::stream::Stream::keep_alive) turns it on,
+    /// with the numbers that were set here.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn bequeath(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(keep_alive) = self.keep_alive {
+            KeepAliveNumbers::try_from(keep_alive)?.apply(listener)?;
         }
         if let Some(timeout) = self.user_timeout {
-            socket.set_tcp_user_timeout(Some(timeout))?;
+            SockRef::from(&listener).set_tcp_user_timeout(Some(timeout))?;
         }
         Ok(())
     }
@@ -81,6 +141,10 @@ pub struct Dial {
     /// The congestion control of a TCP connection, as `cubic`; `None` leaves it to the system
     /// (`net.ipv4.tcp_congestion_control`).
     pub congestion: Option<Arc<str>>,
+    /// Whether the ACK that ends the handshake may wait for the first bytes and travel with them: one packet less, and one
+    /// wake-up of the peer. For those who have these bytes in hand: without any, the ACK goes out a delayed ACK's time later
+    /// (200 ms), and a peer that speaks first hears of the connection so much later. No effect on a unix socket.
+    pub holds_ack: bool,
 }
 
 impl Dial {
@@ -93,6 +157,7 @@ impl Dial {
             is_transparent: false,
             vigilance: Vigilance::default(),
             congestion: None,
+            holds_ack: false,
         }
     }
 

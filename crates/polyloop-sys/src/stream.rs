@@ -22,7 +22,7 @@ use rustix::net::{
 
 use socket2::SockRef;
 
-use crate::dial::{Dial, Remote, Vigilance, bind_without_port};
+use crate::dial::{Dial, KeepAliveNumbers, Remote, Vigilance, bind_without_port};
 use crate::peer::PeerAddr;
 use crate::send_queue;
 
@@ -127,8 +127,19 @@ impl Stream {
         if let Some(name) = &dial.congestion {
             sockopt::set_tcp_congestion(&socket, name)?;
         }
+        if dial.holds_ack {
+            sockopt::set_tcp_quickack(&socket, false)?;
+        }
         begun(rustix::net::connect(&socket, &addr))?;
         Ok(Self(socket))
+    }
+
+    /// Bytes that have come and were not read; a FIN behind them does not count.
+    ///
+    /// # Errors
+    /// None is known for a connected socket.
+    pub fn unread_bytes(&self) -> io::Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.0)?)
     }
 
     /// Begins to connect to `addr` by TCP, with TCP_NODELAY set: a reactor writes whole answers, so Nagle's
@@ -189,6 +200,21 @@ impl Stream {
     /// `InvalidInput` outside the kernel's ranges (1 to 32,767 seconds, 1 to 127 questions), `EOPNOTSUPP` on a unix socket.
     pub fn set_vigilance(&self, vigilance: &Vigilance) -> io::Result<()> {
         vigilance.apply(self.as_fd())
+    }
+}
+
+/// What is set late; see [`Vigilance::bequeath`].
+impl Stream {
+    /// Turns keep-alive on, with `numbers`, or with those that were inherited from a listener. The silence counts from the last
+    /// byte, not from here. TCP only.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` on a unix socket.
+    pub fn keep_alive(&self, numbers: Option<KeepAliveNumbers>) -> io::Result<()> {
+        if let Some(numbers) = numbers {
+            numbers.apply(self.as_fd())?;
+        }
+        Ok(sockopt::set_socket_keepalive(&self.0, true)?)
     }
 }
 

@@ -301,13 +301,26 @@ impl<H: Handler> Ctx<'_, H> {
     /// tells how it went. What is written to it meanwhile, in this callback too, is kept, and dropped if the attempt fails;
     /// [`finish`](Self::finish) and [`pause`](Self::pause) work on it from the next callback on. `false`, and nothing happens, if the session has
     /// a back side already, or has not been told yet how the last attempt failed.
+    ///
+    /// Keep-alive ([`Vigilance::keep_alive`](crate::Vigilance::keep_alive)) is turned on once the session is a second older: it says
+    /// nothing before, and short sessions do without its system calls and the kernel's timer.
     pub fn connect(&mut self, to: impl Into<Dial>) -> bool {
         let is_free = self.back.is_none()
             && self.hub.connect.is_none()
             && (self.hub.disconnects || !self.state.flags.has(SessionFlags::OWED_FAILURE));
         if is_free {
             self.hub.connect = Some(to.into());
+            self.hub.forwards = false;
         }
+        is_free
+    }
+
+    /// [`connect`](Self::connect), for a handler that forwards: as soon as the connection stands it will write what the front
+    /// has said. If the front has said something by now, the handshake's last ACK waits for that and travels with it
+    /// ([`Dial::holds_ack`]), as it does for bytes that are written to the back in this callback.
+    pub fn connect_to_forward(&mut self, to: impl Into<Dial>) -> bool {
+        let is_free = self.connect(to);
+        self.hub.forwards |= is_free;
         is_free
     }
 

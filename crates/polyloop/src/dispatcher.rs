@@ -69,6 +69,8 @@ pub struct Dispatcher<D: Driver, F: Factory> {
     allowance: Allowance,
     board: Arc<LoopBoard>,
     sessions: Slots<Session<D::Stream, D::Pipe, F::Handler>>,
+    /// Of which listeners the connections are kept alive.
+    kept_alive: Arc<[bool]>,
     /// Sessions that the loop made for itself.
     residents: usize,
     pipes: Pipes<D::Pipe>,
@@ -152,36 +154,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         spreading: Spreading,
     ) -> io::Result<Self> {
         let tuning = tuning.sane();
+        let now_ns = driver.now();
+        let hub = hub_of(&seat, &tuning, now_ns);
         let Seat {
             index,
             links,
             boards,
-            offload,
             post,
+            kept_alive,
+            ..
         } = seat;
         let board = Arc::clone(&boards[index]);
-        let now_ns = driver.now();
-        let hub = Hub {
-            index,
-            now_ns,
-            wheel: Wheel::new(now_ns / NS_PER_MS, TIMERS_MAX),
-            alarms: Alarms::default(),
-            blocks: Blocks::new(),
-            outbox: Outbox::new(),
-            output_high_bytes: tuning.output_high_bytes,
-            linger_ms: crate::ctx::millis_of(tuning.linger_timeout),
-            mailer: links.mailer(),
-            boards: Arc::clone(&boards),
-            board: Arc::clone(&board),
-            offload,
-            results: post.results_sender(),
-            jobs_pending_max: post.results_max() as u64,
-            connect: None,
-            disconnects: false,
-            jobs: 0,
-            jobs_pending: 0,
-            timers: TimerLists::default(),
-        };
         let mut acceptor = Acceptor::new(index, links, boards, spreading, gates);
         acceptor.resume_all(&mut driver)?;
         let mut dispatcher = Self {
@@ -189,6 +172,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             factory,
             board,
             sessions: Slots::new(INDEX_MAX),
+            kept_alive,
             residents: 0,
             pipes: Pipes::new(tuning.pipes_max),
             hub,
@@ -764,6 +748,36 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         // Scratch space of one large answer is not kept for ever.
         self.hub.outbox.finish();
         self.board.beat.phase(Phase::Poll);
+    }
+}
+
+/// What the handlers of a loop that begins at `now_ns` will share.
+fn hub_of<D: Driver, H: Handler>(
+    seat: &Seat<D, H::Message>,
+    tuning: &Tuning,
+    now_ns: u64,
+) -> Hub<H> {
+    Hub {
+        index: seat.index,
+        now_ns,
+        wheel: Wheel::new(now_ns / NS_PER_MS, TIMERS_MAX),
+        alarms: Alarms::default(),
+        blocks: Blocks::new(),
+        outbox: Outbox::new(),
+        output_high_bytes: tuning.output_high_bytes,
+        linger_ms: crate::ctx::millis_of(tuning.linger_timeout),
+        mailer: seat.links.mailer(),
+        boards: Arc::clone(&seat.boards),
+        board: Arc::clone(&seat.boards[seat.index]),
+        offload: Arc::clone(&seat.offload),
+        results: seat.post.results_sender(),
+        jobs_pending_max: seat.post.results_max() as u64,
+        connect: None,
+        forwards: false,
+        disconnects: false,
+        jobs: 0,
+        jobs_pending: 0,
+        timers: TimerLists::default(),
     }
 }
 

@@ -12,7 +12,7 @@ pub mod mio;
 
 use crate::bell::Wake;
 use crate::token::Token;
-use polyloop_sys::dial::Dial;
+use polyloop_sys::dial::{Dial, KeepAliveNumbers};
 use polyloop_sys::peer::PeerAddr;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -147,6 +147,9 @@ pub trait Driver: Sized {
     /// As accept(2); see [`polyloop_core::errno`].
     fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, PeerAddr)>;
 
+    /// Whether bytes wait to be read; a stream that cannot say has none.
+    fn has_input(&self, stream: &Self::Stream) -> bool;
+
     /// Starts a connection; the stream becomes writable when the attempt is over.
     ///
     /// # Errors
@@ -212,6 +215,17 @@ pub trait Driver: Sized {
         stream: &mut Self::Stream,
         token: Token,
         interest: Interest,
+    ) -> io::Result<()>;
+
+    /// Has the kernel ask a silent peer whether it is still there; without `numbers`, with those that the stream has from its
+    /// listener.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    fn keep_alive(
+        &mut self,
+        stream: &mut Self::Stream,
+        numbers: Option<KeepAliveNumbers>,
     ) -> io::Result<()>;
 
     /// Reads into `buffer`; 0 is the peer's FIN.

@@ -193,6 +193,8 @@ pub(crate) struct Hub<H: Handler> {
     pub(crate) jobs_pending_max: u64,
     /// Where the handler of this callback asked to connect to.
     pub(crate) connect: Option<Dial>,
+    /// Whether it will pass on what the front has said, as soon as that connection stands.
+    pub(crate) forwards: bool,
     /// Whether it asked to close its back side first.
     pub(crate) disconnects: bool,
     pub(crate) jobs: u64,
@@ -209,6 +211,12 @@ impl<H: Handler> fmt::Debug for Hub<H> {
             .finish_non_exhaustive()
     }
 }
+
+/// How long a session is young, in milliseconds: the shortest idle time that a keep-alive can have.
+const YOUNG_MS: u64 = 1000;
+
+/// Sessions grow up together, so that a loop with many new ones wakes four times a second for it and not once for each.
+const YOUNG_STEP_MS: u64 = 256;
 
 impl<H: Handler> Hub<H> {
     /// The wheel's tick that has begun: whole milliseconds, rounded down.
@@ -236,8 +244,14 @@ impl<H: Handler> Hub<H> {
         if let Some(timer) = state.deadline.take() {
             self.wheel.cancel(timer);
         }
-        if millis > 0 {
-            let tick = self.now_ms() + 1 + u64::from(millis);
+        let mut tick = match millis {
+            0 => u64::MAX,
+            millis => self.now_ms() + 1 + u64::from(millis),
+        };
+        if state.flags.has(SessionFlags::YOUNG) && !is_ending {
+            tick = tick.min((self.now_ms() + YOUNG_MS).next_multiple_of(YOUNG_STEP_MS));
+        }
+        if tick < u64::MAX {
             // The wheel is as large as the slots allow; without a timer the session still ends by itself.
             state.deadline = self.wheel.arm(tick, key).ok();
         }

@@ -101,6 +101,6 @@ pub use polyloop_core::{
 };
 #[cfg(not(loom))]
 pub use polyloop_sys::{
-    dial::{Dial, KeepAlive, Remote, Vigilance},
+    dial::{Dial, KeepAlive, KeepAliveNumbers, Remote, Vigilance},
     peer::PeerAddr,
 };

@@ -205,8 +205,14 @@ impl<M> fmt::Debug for Server<M> {
 struct Listening {
     addr: ListenAddr,
     kind: GateKind,
-    /// For the connections that it accepts, which inherit it.
+    /// For the connections that it accepts, which inherit it; all but the switch of the keep-alive, which their loops turn on.
     vigilance: Vigilance,
+}
+
+impl Listening {
+    const fn is_kept_alive(&self) -> bool {
+        self.vigilance.keep_alive.is_some() && !matches!(self.addr, ListenAddr::Unix(_))
+    }
 }
 
 /// Makes a factory on each loop from one closure that makes handlers.
@@ -292,7 +298,8 @@ impl<M: MakeFactory> Server<M> {
         self
     }
 
-    /// Adds a service listener whose connections the kernel watches over.
+    /// Adds a service listener whose connections the kernel watches over; by keep-alive from their second second on, as with
+    /// [`Ctx::connect`](crate::Ctx::connect).
     #[must_use]
     pub fn listen_with(mut self, addr: ListenAddr, vigilance: Vigilance) -> Self {
         self.listeners.push(Listening {

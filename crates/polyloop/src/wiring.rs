@@ -196,6 +196,17 @@ pub struct Seat<D: Driver, M> {
     pub(crate) boards: Arc<[Arc<LoopBoard>]>,
     pub(crate) offload: Arc<dyn Offload>,
     pub(crate) post: Post<D, M>,
+    /// Of which listeners the connections are kept alive.
+    pub(crate) kept_alive: Arc<[bool]>,
+}
+
+impl<D: Driver, M> Seat<D, M> {
+    /// The connections of these listeners, by their index, are kept alive
+    /// ([`Driver::keep_alive`]) once they are a second old, with the numbers that they have from their listener. By default,
+    /// none are.
+    pub fn keep_alive(&mut self, listeners: &Arc<[bool]>) {
+        self.kept_alive = Arc::clone(listeners);
+    }
 }
 
 impl<D: Driver, M> fmt::Debug for Seat<D, M> {
@@ -374,6 +385,7 @@ pub fn wire<D: Driver, M: Send + 'static>(
             boards: Arc::clone(&boards),
             offload: Arc::clone(offload),
             post,
+            kept_alive: Arc::default(),
         })
         .collect();
     let mailer = links.mailer();

@@ -8,8 +8,8 @@ use polyloop::bell::Wake;
 use polyloop::driver::{Driver, Event, Interest, Ready};
 use polyloop::jobs::{Inline, Offload};
 use polyloop::{
-    Accepted, Capacities, Choice, Ctx, Dial, Dispatcher, Gate, GateKind, Handler, Input, PeerAddr,
-    Spreading, Token, Tuning, Turn, Verdict, WhenFull, wire,
+    Accepted, Capacities, Choice, Ctx, Dial, Dispatcher, Gate, GateKind, Handler, Input,
+    KeepAliveNumbers, PeerAddr, Spreading, Token, Tuning, Turn, Verdict, WhenFull, wire,
 };
 use polyloop_sys::counting::{CountingAllocator, allocations_of_thread, live_bytes};
 use std::collections::VecDeque;
@@ -109,6 +109,14 @@ impl Driver for Prepared {
 
     fn connect(&mut self, _: &Dial) -> io::Result<Self::Stream> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn has_input(&self, _: &Self::Stream) -> bool {
+        false
+    }
+
+    fn keep_alive(&mut self, _: &mut Self::Stream, _: Option<KeepAliveNumbers>) -> io::Result<()> {
+        Ok(())
     }
 
     fn local_addr(&mut self, _: &Self::Stream) -> io::Result<PeerAddr> {

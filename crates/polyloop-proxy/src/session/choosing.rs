@@ -222,7 +222,7 @@ impl Session {
                 return self.refuse(cause);
             }
         };
-        if !cx.connect(dial) {
+        if !cx.connect_to_forward(dial) {
             debug_assert!(false, "a session connects when it has no back side");
             return self.refuse(Cause::ConnectMisconfigured);
         }
@@ -252,6 +252,8 @@ impl Session {
             return Ok(dial);
         };
         dial.vigilance = vigilance(listener);
+        // The header is written as soon as the backend answers.
+        dial.holds_ack = group.send_proxy.is_some();
         if group.transparent {
             // A mapped address is IPv4, whatever listener it came through.
             let mut from = self.client(peer).socket_addr().map(canonical);

@@ -2,7 +2,8 @@
 
 use crate::{Echo, assert_at_rest, pattern, server};
 use polyloop::{
-    Accepted, CloseReason, Ctx, Factory, Handler, Input, PeerAddr, Room, Side, Tuning, Verdict,
+    Accepted, CloseReason, Ctx, Dial, Factory, Handler, Input, KeepAlive, PeerAddr, Room, Side,
+    Tuning, Verdict,
 };
 use polyloop_sim::{Client, Sim, World};
 use std::net::SocketAddr;
@@ -546,4 +547,186 @@ fn clients_that_do_not_read_leave_pipes_to_those_that_do() {
     settle_both(&mut front, &mut back);
     assert_at_rest(&mut front, &world);
     assert_at_rest(&mut back, &world);
+}
+
+/// Connects at once, says `greeting` to the back meanwhile, and passes on what comes; asks for a keep-alive.
+struct Forwarder {
+    to: PeerAddr,
+    greeting: &'static [u8],
+    forwards: bool,
+    keep_alive: Option<KeepAlive>,
+}
+
+impl Handler for Forwarder {
+    type Message = ();
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        let mut dial = Dial::from(self.to);
+        dial.vigilance.keep_alive = self.keep_alive;
+        let is_asked = if self.forwards {
+            cx.connect_to_forward(dial)
+        } else {
+            cx.connect(dial)
+        };
+        assert!(is_asked);
+        let _ = cx.write_to(Side::Back, self.greeting);
+        cx.pause(Side::Front);
+        Verdict::Continue
+    }
+
+    fn on_connected(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        cx.resume(Side::Front);
+        Verdict::Continue
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, input: &mut Input<'_>) -> Verdict {
+        let to = cx.side().other();
+        let _ = cx.write_to(to, input.take_all());
+        Verdict::Continue
+    }
+
+    fn on_finished(&mut self, cx: &mut Ctx<'_, Self>) -> Verdict {
+        let to = cx.side().other();
+        cx.finish(to);
+        Verdict::Drain
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Ctx<'_, Self>, error: std::io::Error) -> Verdict {
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        Verdict::Close
+    }
+}
+
+const KEEP_ALIVE: KeepAlive = KeepAlive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(15),
+    count: 4,
+};
+
+#[test]
+fn the_handshake_waits_for_bytes_that_are_in_hand_and_for_no_others() {
+    // Goal: the last ACK is held where something will be sent at once, and nowhere else, or a peer that speaks first would
+    // wait. Method: a client that has spoken and one that has not, a handler that forwards and one that does not say so, and
+    // one that writes by itself.
+    for (speaks, forwards, greeting, held) in [
+        (true, true, &b""[..], 1),
+        (false, true, b"", 0),
+        (true, false, b"", 0),
+        (false, false, b"hello", 1),
+    ] {
+        let world = World::new(21);
+        let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+        let to = address(backend.listeners()[0]);
+        let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
+            move |_: Accepted| Forwarder {
+                to,
+                greeting,
+                forwards,
+                keep_alive: None,
+            }
+        });
+        let client = world.connect(proxy.listeners());
+        if speaks {
+            client.send(b"first");
+        }
+        proxy.settle();
+        assert_eq!(world.acks_held(), held, "{speaks} {forwards} {greeting:?}");
+        backend.settle();
+        proxy.settle();
+        let said = if speaks { &b"first"[..] } else { greeting };
+        assert_eq!(client.receive(usize::MAX), said);
+        drop(client);
+        proxy.settle();
+        backend.settle();
+        assert_at_rest(&mut proxy, &world);
+    }
+}
+
+#[test]
+fn what_waited_for_a_connection_goes_out_with_its_news() {
+    // Goal: no poll between the news that a connection stands and the bytes that wait for it. Method: a client that spoke
+    // first; the loop is turned as long as it has work: accept and connect, then everything else.
+    let world = World::new(22);
+    let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(backend.listeners()[0]);
+    let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
+        move |_: Accepted| Forwarder {
+            to,
+            greeting: b"",
+            forwards: true,
+            keep_alive: None,
+        }
+    });
+    let client = world.connect(proxy.listeners());
+    client.send(b"first");
+    assert_eq!(proxy.settle(), 2);
+    assert_eq!(proxy.sum(|numbers| numbers.bytes_out.value()), 5);
+    backend.settle();
+    assert_eq!(backend.sum(|numbers| numbers.bytes_in.value()), 5);
+}
+
+#[test]
+fn only_who_lives_for_a_second_is_kept_alive() {
+    // Goal: a short session asks nothing of the kernel, a longer one once for each socket, with the numbers it was given; and
+    // an idle deadline is none the later for it. Method: two sessions, one of which ends before its second is over.
+    let world = World::new(23);
+    let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(backend.listeners()[0]);
+    world.keep_alive();
+    let tuning = Tuning {
+        idle_timeout: Some(Duration::from_secs(5)),
+        ..Tuning::default()
+    };
+    let mut proxy = server(&world, 1, &tuning, move |_| {
+        move |_: Accepted| Forwarder {
+            to,
+            greeting: b"",
+            forwards: true,
+            keep_alive: Some(KEEP_ALIVE),
+        }
+    });
+    let short = world.connect(proxy.listeners());
+    let long = world.connect(proxy.listeners());
+    proxy.settle();
+    proxy.advance(Duration::from_millis(900));
+    drop(short);
+    proxy.settle();
+    backend.settle();
+    proxy.settle();
+    assert_eq!(world.kept_alive(), []);
+    proxy.advance(Duration::from_millis(400));
+    let numbers = KEEP_ALIVE.try_into().unwrap();
+    assert_eq!(world.kept_alive(), [None, Some(numbers)]);
+    proxy.advance(Duration::from_millis(3_600));
+    assert!(!long.is_at_end() && proxy.sum(|numbers| numbers.live.value()) == 1);
+    proxy.advance(Duration::from_millis(200));
+    assert_eq!(proxy.sum(|numbers| numbers.live.value()), 0);
+    assert_eq!(world.kept_alive().len(), 2);
+    backend.settle();
+    assert_at_rest(&mut proxy, &world);
+}
+
+#[test]
+fn a_keep_alive_that_the_kernel_would_refuse_is_told_at_once() {
+    // Goal: numbers out of range fail the connection, although they would be set later. Method: 0 s, 40,000 s, 200 questions.
+    for (idle, count) in [(0, 4), (40_000, 4), (60, 200)] {
+        let world = World::new(24);
+        let to = address(4999);
+        let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
+            move |_: Accepted| Forwarder {
+                to,
+                greeting: b"",
+                forwards: true,
+                keep_alive: Some(KeepAlive {
+                    idle: Duration::from_secs(idle),
+                    count,
+                    ..KEEP_ALIVE
+                }),
+            }
+        });
+        let client = world.connect(proxy.listeners());
+        proxy.settle();
+        assert!(client.is_at_end());
+        assert_at_rest(&mut proxy, &world);
+    }
 }

@@ -197,6 +197,79 @@ fn silent_peers_can_be_given_up() {
 }
 
 #[test]
+fn an_accepted_socket_inherits_the_numbers_and_not_the_switch() {
+    // Goal: a keep-alive of the listener costs its connections nothing until they are told, and then takes one call. Method:
+    // read the options of an accepted socket before and after; numbers out of the kernel's range are told at the listener.
+    let (listener, addr) = listener();
+    let keep_alive = KeepAlive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 6,
+    };
+    let mut vigilance = Vigilance {
+        keep_alive: Some(keep_alive),
+        user_timeout: Some(Duration::from_secs(30)),
+    };
+    vigilance.bequeath(listener.as_fd()).unwrap();
+    let _client = Stream::dial(&addr.into()).unwrap();
+    readable(&[&listener]);
+    let (server, _) = listener.accept().unwrap();
+    assert!(!sockopt::socket_keepalive(&server).unwrap());
+    assert_eq!(sockopt::tcp_user_timeout(&server).unwrap(), 30_000);
+    server.keep_alive(None).unwrap();
+    assert!(sockopt::socket_keepalive(&server).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(&server).unwrap(), keep_alive.idle);
+    assert_eq!(
+        sockopt::tcp_keepintvl(&server).unwrap(),
+        keep_alive.interval
+    );
+    assert_eq!(sockopt::tcp_keepcnt(&server).unwrap(), 6);
+    for (idle, count) in [(0, 6), (32_768, 6), (60, 0), (60, 128)] {
+        let wrong = KeepAlive {
+            idle: Duration::from_secs(idle),
+            count,
+            ..keep_alive
+        };
+        assert_eq!(
+            KeepAliveNumbers::try_from(wrong).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        vigilance.keep_alive = Some(wrong);
+        vigilance.bequeath(listener.as_fd()).unwrap_err();
+    }
+}
+
+#[test]
+fn the_last_ack_of_a_handshake_travels_with_the_first_bytes() {
+    // Goal: a connection whose ACK is held is there for the server when its first bytes are. Method: dial so, wait until it
+    // stands at this end, look at the listener's queue, send; once is enough, since a host that stops us for a delayed ACK's
+    // 200 ms between the two looks sends the ACK by itself.
+    let (listener, addr) = listener();
+    let mut dial = Dial::from(addr);
+    dial.holds_ack = true;
+    let was_held = (0..50).any(|_| {
+        let client = Stream::dial(&dial).unwrap();
+        writable(&client);
+        assert!(client.take_error().unwrap().is_none());
+        let was_there = listener.accept();
+        client.send(b"first").unwrap();
+        let was_held = was_there.is_err();
+        let (server, _) = was_there.unwrap_or_else(|error| {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            readable(&[&listener]);
+            listener.accept().unwrap()
+        });
+        readable(&[&server]);
+        assert_eq!(server.unread_bytes().unwrap(), 5);
+        let mut bytes = [0; 8];
+        assert_eq!(server.recv(&mut bytes).unwrap(), 5);
+        assert_eq!(server.unread_bytes().unwrap(), 0);
+        was_held
+    });
+    assert!(was_held);
+}
+
+#[test]
 fn a_connection_comes_from_where_it_was_told_to() {
     // Goal: source address, with and without a port, and options reach the kernel. Method: dial from another loopback address,
     // twice without a port and once with one that is known to be free.

@@ -52,7 +52,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.end_panicked(key);
             return true;
         };
-        self.after_call(key, 0);
+        self.after_call(key, 0, verdict);
         self.obey_verdict(key, side, verdict, end_reason(callback));
         self.queue_if_due(key);
         true
@@ -61,20 +61,24 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
     /// Does what a callback asked for besides its verdict: output, FIN, a connection. `input_len` bytes of the read
     /// buffer are the input that output may lie in.
     #[inline]
-    pub(super) fn after_call(&mut self, key: Key, input_len: usize) {
+    pub(super) fn after_call(&mut self, key: Key, input_len: usize, verdict: Verdict) {
         if self.hub.disconnects {
             self.hub.disconnects = false;
             self.drop_back(key, true);
             self.forget_connect_failure(key);
         }
         if let Some(dial) = self.hub.connect.take() {
-            self.start_connect(key, &dial);
+            self.start_connect(key, dial);
         }
         if self.hub.outbox.len(Side::Front) > 0 {
             self.send_outbox(key, Side::Front, input_len);
         }
         if self.hub.outbox.len(Side::Back) > 0 {
             self.send_outbox(key, Side::Back, input_len);
+        }
+        if verdict == Verdict::Drain {
+            // Sends the FINs as it ends the session; where nothing is left to wait for, closing sends them.
+            return;
         }
         let Some(session) = self.sessions.get(key) else {
             return;
@@ -129,6 +133,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         self.board.numbers.handler_panics.add(1);
         self.hub.outbox.finish();
         self.hub.connect = None;
+        self.hub.forwards = false;
         self.hub.disconnects = false;
         self.close(key, CloseReason::HandlerPanicked);
     }
@@ -147,8 +152,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             });
             return;
         }
+        session.state.deadline = None;
+        if session.state.flags.has(SessionFlags::YOUNG) {
+            self.keep_alive(key);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let state = &mut session.state;
-        state.deadline = None;
         if state.flags.has(SessionFlags::ENDING) {
             self.cut_or_wait(key, CloseReason::LingerTimeout);
             return;
@@ -167,6 +178,29 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             let tick = now_ms + 1 + u64::from(state.idle_ms - idle_ms);
             state.deadline = self.hub.wheel.arm(tick, key).ok();
         }
+    }
+
+    /// Has the sockets of a session that is no longer young kept alive.
+    ///
+    /// Not from the start: a keep-alive costs four system calls and a timer in the kernel, 3 % of all that a short session
+    /// costs, and has nothing to say about a session's first second.
+    fn keep_alive(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let flags = &mut session.state.flags;
+        let keeps_front = flags.has(SessionFlags::KEEPS_FRONT);
+        flags.clear(SessionFlags::YOUNG.with(SessionFlags::KEEPS_FRONT));
+        // A socket that broke meanwhile is told of by its next read, and needs none.
+        if let Some(stream) = session.stream.as_mut().filter(|_| keeps_front) {
+            let _ = self.driver.keep_alive(stream, None);
+        }
+        if let Some(back) = &mut session.back
+            && let Some(numbers) = back.keep_alive.take()
+        {
+            let _ = self.driver.keep_alive(&mut back.stream, Some(numbers));
+        }
+        self.progress = true;
     }
 
     /// Tells a handler, once, that the server drains.
@@ -191,8 +225,17 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Starts the connection that a handler asked for. A failure is told in a later turn: a handler that tries the
     /// next address at once must not recurse through us.
-    fn start_connect(&mut self, key: Key, dial: &Dial) {
-        let made = self.driver.connect(dial).and_then(|mut stream| {
+    fn start_connect(&mut self, key: Key, mut dial: Dial) {
+        dial.holds_ack |= self.hub.outbox.len(Side::Back) > 0;
+        if std::mem::take(&mut self.hub.forwards) && !dial.holds_ack {
+            dial.holds_ack = self.has_front_input(key);
+        }
+        let keep_alive = match dial.vigilance.keep_alive.take().map(TryInto::try_into) {
+            None => None,
+            Some(Ok(numbers)) => Some(numbers),
+            Some(Err(error)) => return self.note_connect_failure(key, error),
+        };
+        let made = self.driver.connect(&dial).and_then(|mut stream| {
             let token = Token::session(key, Side::Back);
             match self
                 .driver
@@ -221,11 +264,26 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 session.back = Some(Box::new(Back {
                     leg: Leg::new(flags),
                     stream,
+                    keep_alive,
                     pipes: [None, None],
                 }));
+                if keep_alive.is_some() && !session.state.flags.has(SessionFlags::YOUNG) {
+                    session.state.flags.set(SessionFlags::YOUNG);
+                    self.hub.arm_deadline(key, &mut session.state);
+                }
             }
             Err(error) => self.note_connect_failure(key, error),
         }
+    }
+
+    /// Whether the front has said something that its handler has not taken.
+    fn has_front_input(&self, key: Key) -> bool {
+        let Some(session) = self.sessions.get(key) else {
+            return false;
+        };
+        let front = session.stream.as_ref();
+        !session.state.front.kept.is_empty()
+            || front.is_some_and(|stream| self.driver.has_input(stream))
     }
 
     /// Remembers a failure until it can be told. Until then the session may not ask for another connection, or it would
@@ -246,9 +304,13 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         else {
             return;
         };
-        let failed = match self.driver.take_error(&mut back.stream) {
-            Ok(error) => error,
-            Err(error) => Some(error),
+        // Room to write and no trouble is all there is to know; a failed attempt comes with an error or a hang-up.
+        let failed = if back.leg.flags.has(LegFlags::TROUBLED) {
+            self.driver
+                .take_error(&mut back.stream)
+                .unwrap_or_else(Some)
+        } else {
+            None
         };
         match failed {
             None if back.leg.flags.has(LegFlags::WRITABLE) => {

@@ -49,12 +49,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             self.board.numbers.handler_panics.add(1);
             return self.turn_away(Some(stream), CloseReason::HandlerPanicked);
         };
-        let flags = match self.life {
-            // Who comes while the server drains comes to see that, and need not be told.
-            Life::Draining { .. } if is_admin => SessionFlags::ADMIN.with(SessionFlags::TOLD_DRAIN),
-            _ if is_admin => SessionFlags::ADMIN,
-            _ => SessionFlags::default(),
-        };
+        let flags = self.first_flags(listener, is_admin);
         let session = self.new_session(Some(stream), peer, handler, class, flags);
         let key = match self.sessions.insert(session) {
             Ok(key) => key,
@@ -88,6 +83,20 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             handler.on_open(cx)
         });
         true
+    }
+
+    /// What is known of a session from its listener.
+    fn first_flags(&self, listener: usize, is_admin: bool) -> SessionFlags {
+        let mut flags = match self.life {
+            // Who comes while the server drains comes to see that, and need not be told.
+            Life::Draining { .. } if is_admin => SessionFlags::ADMIN.with(SessionFlags::TOLD_DRAIN),
+            _ if is_admin => SessionFlags::ADMIN,
+            _ => SessionFlags::default(),
+        };
+        if self.kept_alive.get(listener).is_some_and(|kept| *kept) {
+            flags.set(SessionFlags::YOUNG.with(SessionFlags::KEEPS_FRONT));
+        }
+        flags
     }
 
     fn new_session(
@@ -343,6 +352,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                 mut leg,
                 stream,
                 pipes,
+                keep_alive: _,
             } = *back;
             self.close_leg(&mut leg, stream, has_front, reason);
             for pipe in pipes.into_iter().flatten() {

@@ -82,16 +82,33 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Serves one session: what came of a connection attempt, room to write, trouble, then input.
     fn dispatch(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Some(session) = self.sessions.get(key) else {
             return;
         };
-        session.state.flags.clear(SessionFlags::QUEUED);
         let has_back = session.back.is_some();
-        self.dispatch_leg(key, Side::Front);
-        if has_back {
+        if session.is_connecting() {
+            // Its answer first: what the front has waited with then goes out in this turn.
             self.dispatch_leg(key, Side::Back);
+            self.dispatch_leg(key, Side::Front);
+        } else {
+            self.dispatch_leg(key, Side::Front);
+            if has_back {
+                self.dispatch_leg(key, Side::Back);
+            }
         }
-        self.queue_if_due(key);
+        self.queue_again_if_due(key);
+    }
+
+    /// Takes a session that has been served out of the run queue, or puts it there again. It counts as queued until now, since
+    /// what a callback makes due has been served by then, mostly.
+    fn queue_again_if_due(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            if session.has_work() {
+                self.runqueue.push(session.state.class, key);
+            } else {
+                session.state.flags.clear(SessionFlags::QUEUED);
+            }
+        }
     }
 
     fn dispatch_leg(&mut self, key: Key, side: Side) {
@@ -272,7 +289,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if left > 0 {
             self.keep(key, side, len - left, len);
         }
-        self.after_call(key, len);
+        self.after_call(key, len, verdict);
         if verdict != Verdict::Continue {
             self.obey_verdict(key, side, verdict, CloseReason::HandlerClosed);
         }

@@ -8,6 +8,7 @@ use crate::blocks::Chain;
 use crate::token::Side;
 use polyloop_core::runqueue::Class;
 use polyloop_core::wheel::TimerKey;
+use polyloop_sys::dial::KeepAliveNumbers;
 use polyloop_sys::peer::PeerAddr;
 
 /// A set of bits with names; the same few operations for sockets and sessions.
@@ -105,6 +106,10 @@ flags! {
     OWED_FAILURE = 6,
     /// It was made by the loop itself, not for a connection: it has no front, takes no permit, and does not hold up a drain.
     RESIDENT = 7,
+    /// Its deadline comes early once, to have its sockets kept alive.
+    YOUNG = 8,
+    /// Its front is to be kept alive.
+    KEEPS_FRONT = 9,
 }
 
 impl SessionFlags {
@@ -215,6 +220,8 @@ pub(crate) const NO_TIMERS: u32 = u32::MAX;
 pub(crate) struct Back<S, P> {
     pub(crate) leg: Leg,
     pub(crate) stream: S,
+    /// What keep-alive it is to get, and has not yet.
+    pub(crate) keep_alive: Option<KeepAliveNumbers>,
     /// Pipes that could not be drained, by the side that their bytes are for.
     pub(crate) pipes: [Option<Box<P>>; 2],
 }
@@ -291,6 +298,13 @@ impl<S, P, H> Session<S, P, H> {
         self.state.flags.has(SessionFlags::ENDING)
             && (self.stream.is_none() || is_leg_over(&self.state.front))
             && self.back.as_ref().is_none_or(|back| is_leg_over(&back.leg))
+    }
+
+    /// Whether the connection to the back is not made yet.
+    #[inline]
+    pub(crate) fn is_connecting(&self) -> bool {
+        let back = self.back.as_ref();
+        back.is_some_and(|back| back.leg.flags.has(LegFlags::CONNECTING))
     }
 
     /// Whether the run queue should have it.

@@ -9,7 +9,7 @@ use crate::token::Token;
 use mio::unix::SourceFd;
 use polyloop_sys::alarm_clock::AlarmClock;
 use polyloop_sys::clock::monotonic_ns;
-use polyloop_sys::dial::Dial;
+use polyloop_sys::dial::{Dial, KeepAliveNumbers};
 use polyloop_sys::listener::Listener;
 use polyloop_sys::peer::PeerAddr;
 use polyloop_sys::pipe::Pipe;
@@ -134,6 +134,10 @@ impl Driver for MioDriver {
         listener.accept()
     }
 
+    fn has_input(&self, stream: &Stream) -> bool {
+        stream.unread_bytes().is_ok_and(|bytes| bytes > 0)
+    }
+
     fn connect(&mut self, dial: &Dial) -> io::Result<Stream> {
         Stream::dial(dial)
     }
@@ -191,6 +195,14 @@ impl Driver for MioDriver {
             mio_token(token),
             mio_interest(interest),
         )
+    }
+
+    fn keep_alive(
+        &mut self,
+        stream: &mut Stream,
+        numbers: Option<KeepAliveNumbers>,
+    ) -> io::Result<()> {
+        stream.keep_alive(numbers)
     }
 
     #[inline]

@@ -63,7 +63,11 @@ pub(super) fn start<M: MakeFactory>(
     let pools = OffloadPools::start(&settings.pools).map_err(os("starting the offload pools"))?;
     let pools = Arc::new(pools);
     let offload: Arc<dyn Offload> = Arc::clone(&pools) as _;
-    let (seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
+    let (mut seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
+    let kept_alive: Arc<[bool]> = listeners.iter().map(Listening::is_kept_alive).collect();
+    for seat in &mut seats {
+        seat.keep_alive(&kept_alive);
+    }
     let status = status_of::<M>(
         &console,
         pools,
@@ -433,7 +437,7 @@ fn open_listeners(
         if !matches!(addr, ListenAddr::Unix(_)) {
             for listener in &group {
                 vigilance
-                    .apply(listener.as_fd())
+                    .bequeath(listener.as_fd())
                     .map_err(os("setting keep-alive and user timeout of a listener"))?;
             }
         }

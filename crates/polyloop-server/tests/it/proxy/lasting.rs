@@ -11,7 +11,27 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::{fs, thread};
+
+/// Sockets from `local` or to `remote` that have the kernel's keep-alive timer running.
+fn kept_alive(local: u16, remote: u16) -> usize {
+    let is_one = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut port = || {
+            let (_, port) = fields.next()?.rsplit_once(':')?;
+            u16::from_str_radix(port, 16).ok()
+        };
+        let is_ours = port()? == local || port()? == remote;
+        // proc(5), /proc/net/tcp: state, queues, then the timer, of which 2 is keep-alive.
+        let timer = fields.find(|field| field.len() == 11)?;
+        Some(is_ours && timer.starts_with("02:"))
+    };
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table
+        .lines()
+        .filter(|line| is_one(line) == Some(true))
+        .count()
+}
 
 #[test]
 fn thousands_of_idle_sessions_hold_and_end() {
@@ -21,8 +41,8 @@ fn thousands_of_idle_sessions_hold_and_end() {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let count = 8_000.min(usize::try_from(limit).unwrap_or(usize::MAX) / 2 - 500) as u32;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = listener.local_addr().unwrap().to_string();
-    let server = proxy(&[to], &[]);
+    let to = listener.local_addr().unwrap();
+    let server = proxy(&[to.to_string()], &[]);
     let (mut clients, mut backends) = (Vec::new(), Vec::new());
     for number in 0..count {
         let mut client = server.connect();
@@ -45,6 +65,10 @@ fn thousands_of_idle_sessions_hold_and_end() {
     });
     assert!(server.count_descriptors() >= 2 * count as usize);
     assert_eq!(server.metric("polyloop_kept_bytes"), 0);
+    // A second after it began, each session has its sockets kept alive, and from then on nothing wakes the loops.
+    eventually("all sockets are kept alive", || {
+        kept_alive(server.addr().port(), to.port()) == 2 * count as usize
+    });
     server.rest();
     clients.truncate(count as usize / 2);
     let closed = || server.metric("polyloop_proxy_live");

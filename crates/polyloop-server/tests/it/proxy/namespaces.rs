@@ -168,19 +168,15 @@ fn mute_sessions(
     (clients, backends)
 }
 
-#[test]
-fn peers_that_vanish_end_when_their_time_is_up() {
-    // Goal: TCP_USER_TIMEOUT frees sessions whose peer is gone without a word, on both sides. Method: two networks and a
-    // cable between them; ten sessions to a backend over there, and ten clients from over there; the cable is cut,
-    // everybody over here speaks, and all sessions end, with a reset for whoever is left.
-    let Some((near, far)) = Space::new("near").zip(Space::new("far")) else {
-        return;
-    };
+/// Two networks with a cable between them, 10.9.0.1 near and 10.9.0.2 far; `None` where that cannot be made.
+fn cabled(name: &str) -> Option<(Space, Space)> {
+    let (near, far) =
+        Space::new(&format!("{name}-near")).zip(Space::new(&format!("{name}-far")))?;
     let cable = format!("link add name va type veth peer name vb netns {}", far.name);
     let cable: Vec<_> = cable.split(' ').collect();
     if !near.ip(&cable) {
         eprintln!("skipped: there are no cables here");
-        return;
+        return None;
     }
     assert!(
         near.ip(&["addr", "add", "10.9.0.1/24", "dev", "va"])
@@ -190,6 +186,53 @@ fn peers_that_vanish_end_when_their_time_is_up() {
         far.ip(&["addr", "add", "10.9.0.2/24", "dev", "vb"])
             && far.ip(&["link", "set", "vb", "up"])
     );
+    Some((near, far))
+}
+
+#[test]
+fn silent_peers_that_vanish_are_asked_and_given_up() {
+    // Goal: keep-alive is on, on both sides, although it is turned on late: a session whose peer is gone ends while nobody
+    // says anything. Method: the cable is cut under quiet sessions, ten to a backend over there and ten from over there.
+    let Some((near, far)) = cabled("silent") else {
+        return;
+    };
+    let numbers = ["--keepalive", "1s", "--keepalive-interval", "1s"];
+    let more = ["--keepalive-count", "1", "--idle-timeout", "off"];
+    let flags = [&numbers[..], &more].concat();
+
+    let backend = far.listen("10.9.0.2:0");
+    let to = backend.local_addr().unwrap().to_string();
+    let server = near.proxy("127.0.0.1:0", &to, &flags);
+    let addr = server.addr();
+    let mut clients: Vec<_> = (0..10).map(|_| near.connect(addr)).collect();
+    let _vanishing = accept(&backend, 10);
+    assert!(far.ip(&["link", "set", "vb", "down"]));
+    for client in &mut clients {
+        let error = client.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    server.end();
+
+    assert!(far.ip(&["link", "set", "vb", "up"]));
+    let backend = near.listen("127.0.0.1:0");
+    let to = backend.local_addr().unwrap().to_string();
+    let server = near.proxy("10.9.0.1:0", &to, &flags);
+    let addr = server.addr();
+    let _vanishing: Vec<_> = (0..10).map(|_| far.connect(addr)).collect();
+    let backends = accept(&backend, 10);
+    assert!(far.ip(&["link", "set", "vb", "down"]));
+    eventually("all have ended", || backends.iter().all(is_closed));
+    server.end();
+}
+
+#[test]
+fn peers_that_vanish_end_when_their_time_is_up() {
+    // Goal: TCP_USER_TIMEOUT frees sessions whose peer is gone without a word, on both sides. Method: two networks and a
+    // cable between them; ten sessions to a backend over there, and ten clients from over there; the cable is cut,
+    // everybody over here speaks, and all sessions end, with a reset for whoever is left.
+    let Some((near, far)) = cabled("vanish") else {
+        return;
+    };
     let flags = ["--user-timeout", "500ms", "--idle-timeout", "off"];
 
     let records = Records::new("vanish-backend");
