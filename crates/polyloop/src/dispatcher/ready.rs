@@ -87,9 +87,16 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let has_back = session.back.is_some();
         if session.is_connecting() {
-            // Its answer first: what the front has waited with then goes out in this turn.
+            // Its answer first: what the front has waited with then goes out in this turn. A failure is told in the next one, and
+            // the front, which may want to have its say kept for another attempt, is served after it.
             self.dispatch_leg(key, Side::Back);
-            self.dispatch_leg(key, Side::Front);
+            if self
+                .sessions
+                .get(key)
+                .is_some_and(|session| session.back.is_some())
+            {
+                self.dispatch_leg(key, Side::Front);
+            }
         } else {
             self.dispatch_leg(key, Side::Front);
             if has_back {
