@@ -23,7 +23,6 @@ use polyloop_core::errno::{ConnectAction, connect_action};
 
 use crate::health::{Outcome, Schedule};
 use crate::proxy_protocol;
-use crate::session::vigilance;
 use crate::settings::{CheckKind, HealthCheck, SendProxy};
 use crate::site::LoopSite;
 
@@ -137,7 +136,8 @@ impl Checker {
         self.seen = 0;
         self.places_left = self.places_left.saturating_sub(1);
         let mut dial = Dial::to(places[self.place % places.len()].clone());
-        dial.vigilance = vigilance(&self.home.site.settings.listeners[0]);
+        // No keep-alive: a check has a deadline of its own.
+        dial.vigilance.user_timeout = self.home.site.settings.listeners[0].user_timeout;
         let share = u32::try_from(places.len()).unwrap_or(u32::MAX);
         self.timer = cx.set_timer(self.check().timeout / share);
         if !cx.connect(dial) {

@@ -203,6 +203,7 @@ impl Driver for SimDriver {
             return errno(EMFILE);
         }
         state.acks_held += usize::from(dial.holds_ack);
+        state.kept_from_start += usize::from(dial.vigilance.keep_alive.is_some());
         let (near, far) = state.pair();
         state.owned += 1;
         if state.silent.contains(&port) {
@@ -243,7 +244,7 @@ impl Driver for SimDriver {
             u64::from(stream.0),
             u64::from(numbers.is_some()),
         );
-        state.kept_alive.push(numbers);
+        state.kept_alive.push((stream.0, numbers));
         Ok(())
     }
 
@@ -397,12 +398,15 @@ impl Driver for SimDriver {
     }
 
     fn shutdown_write(&mut self, stream: &mut SimStream) -> io::Result<()> {
-        self.world.lock().finish(stream.0);
+        let mut state = self.world.lock();
+        state.shutdowns += 1;
+        state.finish(stream.0);
         Ok(())
     }
 
     fn take_error(&mut self, stream: &mut SimStream) -> io::Result<Option<io::Error>> {
         let mut state = self.world.lock();
+        state.errors_taken += 1;
         let error = state
             .sockets
             .get_mut(&stream.0)

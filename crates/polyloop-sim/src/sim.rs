@@ -117,7 +117,7 @@ impl<F: Factory> Sim<F> {
         let loops = crew
             .map(|(index, (driver, mut seat))| {
                 // Of the service; the admin gate is another.
-                seat.keep_alive(&[world.lock().keeps_alive].into());
+                seat.set_kept_alive(&[world.lock().listeners_keep_alive].into());
                 let listener: SimListener = world.listen();
                 listeners.push(listener.id());
                 let gates = gates(index, listener);

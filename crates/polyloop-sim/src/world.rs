@@ -37,10 +37,15 @@ pub(crate) struct State {
     pub(crate) pipes: usize,
     /// Connections that were begun with [`Dial::holds_ack`].
     pub(crate) acks_held: usize,
-    /// With which numbers sockets were asked to be kept alive, in order; `None` is with those of their listener.
-    pub(crate) kept_alive: Vec<Option<KeepAliveNumbers>>,
+    /// Sockets that were asked to be kept alive late, in order, and with which numbers; `None` is with those of their listener.
+    pub(crate) kept_alive: Vec<(u32, Option<KeepAliveNumbers>)>,
+    /// Connections that were begun with a keep-alive.
+    pub(crate) kept_from_start: usize,
     /// Whether the listeners of servers to come keep their connections alive.
-    pub(crate) keeps_alive: bool,
+    pub(crate) listeners_keep_alive: bool,
+    /// FINs that were asked for before the close, and errors that were asked for.
+    pub(crate) shutdowns: usize,
+    pub(crate) errors_taken: usize,
     next_id: u32,
     trace: u64,
 }
@@ -75,7 +80,10 @@ impl World {
             pipes: 0,
             acks_held: 0,
             kept_alive: Vec::new(),
-            keeps_alive: false,
+            kept_from_start: 0,
+            listeners_keep_alive: false,
+            shutdowns: 0,
+            errors_taken: 0,
             next_id: 0,
             trace: 0,
         })))
@@ -177,15 +185,34 @@ impl World {
         self.lock().acks_held
     }
 
-    /// With which numbers sockets were asked to be kept alive, in order; `None` is with those of their listener.
+    /// Sockets that were asked to be kept alive late, in order, and with which numbers; `None` is with those of their listener.
+    /// Older sockets have lower numbers.
     #[must_use]
-    pub fn kept_alive(&self) -> Vec<Option<KeepAliveNumbers>> {
+    pub fn kept_alive(&self) -> Vec<(u32, Option<KeepAliveNumbers>)> {
         self.lock().kept_alive.clone()
+    }
+
+    /// Connections that were begun with a keep-alive.
+    #[must_use]
+    pub fn kept_from_start(&self) -> usize {
+        self.lock().kept_from_start
+    }
+
+    /// FINs that were asked for without a close.
+    #[must_use]
+    pub fn shutdowns(&self) -> usize {
+        self.lock().shutdowns
+    }
+
+    /// How often a socket was asked for its error.
+    #[must_use]
+    pub fn errors_taken(&self) -> usize {
+        self.lock().errors_taken
     }
 
     /// From now on, servers are made whose connections are kept alive.
     pub fn keep_alive(&self) {
-        self.lock().keeps_alive = true;
+        self.lock().listeners_keep_alive = true;
     }
 
     /// The time, in nanoseconds.

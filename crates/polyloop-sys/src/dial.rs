@@ -46,33 +46,28 @@ pub struct KeepAliveNumbers {
     count: u8,
 }
 
-/// The kernel's bounds: `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` of `include/net/tcp.h`.
-const KEEP_ALIVE_SECONDS_MAX: u64 = 32_767;
-const KEEP_ALIVE_COUNT_MAX: u32 = 127;
-
 impl TryFrom<KeepAlive> for KeepAliveNumbers {
     type Error = io::Error;
 
     /// # Errors
     /// `InvalidInput` outside the kernel's ranges: 1 to 32,767 seconds, 1 to 127 questions.
     fn try_from(keep_alive: KeepAlive) -> io::Result<Self> {
-        let refused = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
-        let seconds = |time: Duration, what| {
+        let seconds = |time: Duration| {
             let seconds = Some(time.as_secs()).filter(|s| *s <= KEEP_ALIVE_SECONDS_MAX);
-            seconds
-                .and_then(|s| NonZeroU16::new(s as u16))
-                .ok_or_else(|| refused(what))
+            seconds.and_then(|s| NonZeroU16::new(s as u16))
         };
-        if keep_alive.count == 0 || keep_alive.count > KEEP_ALIVE_COUNT_MAX {
-            return Err(refused("keep-alive: the count is 1 to 127"));
-        }
+        let count =
+            Some(keep_alive.count).filter(|count| (1..=KEEP_ALIVE_COUNT_MAX).contains(count));
+        let numbers = seconds(keep_alive.idle)
+            .zip(seconds(keep_alive.interval))
+            .zip(count);
+        // By its number, as the kernel would say it: who decides by that must not take it for somebody else's fault.
+        let ((idle_seconds, interval_seconds), count) =
+            numbers.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         Ok(Self {
-            idle_seconds: seconds(keep_alive.idle, "keep-alive: the idle time is 1 to 32767 s")?,
-            interval_seconds: seconds(
-                keep_alive.interval,
-                "keep-alive: the interval is 1 to 32767 s",
-            )?,
-            count: keep_alive.count as u8,
+            idle_seconds,
+            interval_seconds,
+            count: count as u8,
         })
     }
 }
@@ -206,6 +201,10 @@ pub(crate) fn bind_without_port(socket: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// The kernel's bounds: `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and `MAX_TCP_KEEPCNT` of `include/net/tcp.h`.
+const KEEP_ALIVE_SECONDS_MAX: u64 = 32_767;
+const KEEP_ALIVE_COUNT_MAX: u32 = 127;
 
 #[cfg(test)]
 mod tests {

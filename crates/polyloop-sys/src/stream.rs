@@ -205,8 +205,8 @@ impl Stream {
 
 /// What is set late; see [`Vigilance::bequeath`].
 impl Stream {
-    /// Turns keep-alive on, with `numbers`, or with those that were inherited from a listener. The silence counts from the last
-    /// byte, not from here. TCP only.
+    /// Turns keep-alive on, with `numbers`, or with those that were inherited from a listener. Silence before it does not count:
+    /// the first question comes an idle time after this call at the soonest. TCP only.
     ///
     /// # Errors
     /// `EOPNOTSUPP` on a unix socket.

@@ -293,6 +293,7 @@ impl<H: Handler> Ctx<'_, H> {
     pub fn disconnect(&mut self) {
         self.hub.disconnects = true;
         self.hub.connect = None;
+        self.hub.forwards = false;
         self.back = None;
         self.hub.outbox.forget(Side::Back);
     }
@@ -302,8 +303,11 @@ impl<H: Handler> Ctx<'_, H> {
     /// [`finish`](Self::finish) and [`pause`](Self::pause) work on it from the next callback on. `false`, and nothing happens, if the session has
     /// a back side already, or has not been told yet how the last attempt failed.
     ///
-    /// Keep-alive ([`Vigilance::keep_alive`](crate::Vigilance::keep_alive)) is turned on once the session is a second older: it says
-    /// nothing before, and short sessions do without its system calls and the kernel's timer.
+    /// Where this callback writes to the back too, the handshake's last ACK waits for these bytes ([`Dial::holds_ack`]).
+    ///
+    /// A session whose front is kept alive by its listener ([`Server::listen_with`](crate::Server::listen_with)) has the back's
+    /// keep-alive ([`Vigilance::keep_alive`](crate::Vigilance::keep_alive)) turned on together with that, when it is a second old:
+    /// it says nothing before, and short sessions do without its system calls and the kernel's timers.
     pub fn connect(&mut self, to: impl Into<Dial>) -> bool {
         let is_free = self.back.is_none()
             && self.hub.connect.is_none()

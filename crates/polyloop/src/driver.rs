@@ -150,7 +150,8 @@ pub trait Driver: Sized {
     /// Whether bytes wait to be read; a stream that cannot say has none.
     fn has_input(&self, stream: &Self::Stream) -> bool;
 
-    /// Starts a connection; the stream becomes writable when the attempt is over.
+    /// Starts a connection; the stream becomes writable when the attempt is over. A failed one is told with
+    /// [`Ready::ERROR`] or [`Ready::HUNG_UP`] in the same event: writable without these is taken for a connection that stands.
     ///
     /// # Errors
     /// As connect(2), without `EINPROGRESS`.

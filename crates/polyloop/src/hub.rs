@@ -212,12 +212,6 @@ impl<H: Handler> fmt::Debug for Hub<H> {
     }
 }
 
-/// How long a session is young, in milliseconds: the shortest idle time that a keep-alive can have.
-const YOUNG_MS: u64 = 1000;
-
-/// Sessions grow up together, so that a loop with many new ones wakes four times a second for it and not once for each.
-const YOUNG_STEP_MS: u64 = 256;
-
 impl<H: Handler> Hub<H> {
     /// The wheel's tick that has begun: whole milliseconds, rounded down.
     #[inline]
@@ -233,7 +227,8 @@ impl<H: Handler> Hub<H> {
 
     /// Arms, moves or cancels a session's own deadline: idle, or linger once it is ending.
     ///
-    /// Idle deadlines are lazy: activity is one store, and the timer looks at it when it fires.
+    /// Idle deadlines are lazy: activity is one store, and the timer looks at it when it fires. That of a young session comes
+    /// when it has grown up, counted from here, if it is not due before.
     pub(crate) fn arm_deadline(&mut self, key: Key, state: &mut SessionState) {
         let is_ending = state.flags.has(SessionFlags::ENDING);
         let millis = if is_ending {
@@ -335,6 +330,13 @@ const TIMER_LISTS_GROWTH_MIN: usize = 64;
 
 /// Nanoseconds in a tick.
 pub(crate) const NS_PER_MS: u64 = 1_000_000;
+
+/// How long a session is young, in milliseconds: the shortest idle time that a keep-alive can have.
+const YOUNG_MS: u64 = 1000;
+
+/// Sessions grow up together, so that a loop with many new ones wakes 31 times a second for it and not once for each; no more of
+/// them at once, since each is up to five system calls.
+const YOUNG_STEP_MS: u64 = 32;
 
 #[cfg(test)]
 mod tests {

@@ -298,8 +298,8 @@ impl<M: MakeFactory> Server<M> {
         self
     }
 
-    /// Adds a service listener whose connections the kernel watches over; by keep-alive from their second second on, as with
-    /// [`Ctx::connect`](crate::Ctx::connect).
+    /// Adds a service listener whose connections the kernel watches over; by keep-alive once a session is a second old, counted
+    /// from accept or from the last time its idle timeout was set before that.
     #[must_use]
     pub fn listen_with(mut self, addr: ListenAddr, vigilance: Vigilance) -> Self {
         self.listeners.push(Listening {

@@ -204,7 +204,7 @@ impl<D: Driver, M> Seat<D, M> {
     /// The connections of these listeners, by their index, are kept alive
     /// ([`Driver::keep_alive`]) once they are a second old, with the numbers that they have from their listener. By default,
     /// none are.
-    pub fn keep_alive(&mut self, listeners: &Arc<[bool]>) {
+    pub fn set_kept_alive(&mut self, listeners: &Arc<[bool]>) {
         self.kept_alive = Arc::clone(listeners);
     }
 }

@@ -222,7 +222,12 @@ impl Session {
                 return self.refuse(cause);
             }
         };
-        if !cx.connect_to_forward(dial) {
+        let is_asked = if self.group().hold_ack {
+            cx.connect_to_forward(dial)
+        } else {
+            cx.connect(dial)
+        };
+        if !is_asked {
             debug_assert!(false, "a session connects when it has no back side");
             return self.refuse(Cause::ConnectMisconfigured);
         }
@@ -253,7 +258,7 @@ impl Session {
         };
         dial.vigilance = vigilance(listener);
         // The header is written as soon as the backend answers.
-        dial.holds_ack = group.send_proxy.is_some();
+        dial.holds_ack = group.hold_ack && group.send_proxy.is_some();
         if group.transparent {
             // A mapped address is IPv4, whatever listener it came through.
             let mut from = self.client(peer).socket_addr().map(canonical);

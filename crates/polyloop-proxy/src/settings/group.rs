@@ -31,6 +31,10 @@ pub struct GroupSettings {
     pub slow_start: Option<Duration>,
     /// The PROXY header sent to backends. Default `None`.
     pub send_proxy: Option<SendProxy>,
+    /// The ACK that ends the handshake with a backend waits for the first bytes where they are in hand: one packet less. Default
+    /// `true`. `false` is for backends behind a SYN proxy, which announces no window at first: there it would come 200 ms late;
+    /// and for those that answer it with a reset, so that another can be tried.
+    pub hold_ack: bool,
     /// Addresses to connect from, in turn; those of the backend's family. If empty, the system chooses.
     pub sources: Vec<SourceAddr>,
     /// Connect from the client's own address (`IP_TRANSPARENT`). Default `false`: it needs `CAP_NET_ADMIN`, and routes
@@ -54,6 +58,7 @@ impl Default for GroupSettings {
             on_down: OnDown::Keep,
             slow_start: None,
             send_proxy: None,
+            hold_ack: true,
             sources: Vec::new(),
             transparent: false,
             queue_max: defaults::QUEUE_MAX,

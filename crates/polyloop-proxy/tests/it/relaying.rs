@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use polyloop::{CloseReason, Ctx, Handler, Input, Tuning, Verdict};
-use polyloop_proxy::settings::Splice;
+use polyloop_proxy::settings::{SendProxy, Splice};
 use polyloop_sim::World;
 
 use crate::{Echo, Named, backend, drain, pattern, proxy, proxy_tuned, settings, settle};
@@ -292,5 +292,30 @@ fn a_byte_rate_holds_in_each_direction() {
         drop(client);
         settle(&mut front.sim, &mut back);
         front.assert_at_rest(&world);
+    }
+}
+
+#[test]
+fn the_handshake_with_a_backend_ends_with_bytes_that_are_in_hand() {
+    // Goal: who has spoken, or has a header to come first, needs one packet less, unless the group is told not to. Method:
+    // clients that speak first and clients that wait, with and without a header and the setting.
+    for (speaks, has_header, hold_ack, held) in [
+        (true, false, true, 1),
+        (false, false, true, 0),
+        (false, true, true, 1),
+        (true, true, false, 0),
+    ] {
+        let world = World::new(5);
+        let mut back = backend(&world, || Echo);
+        let mut settings = settings(back.listeners());
+        settings.groups[0].hold_ack = hold_ack;
+        settings.groups[0].send_proxy = has_header.then_some(SendProxy::V1);
+        let mut front = proxy(&world, 1, settings);
+        let client = world.connect(front.sim.listeners());
+        if speaks {
+            client.send(b"first");
+        }
+        settle(&mut front.sim, &mut back);
+        assert_eq!(world.acks_held(), held, "{speaks} {has_header} {hold_ack}");
     }
 }

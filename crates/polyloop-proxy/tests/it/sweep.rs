@@ -45,6 +45,9 @@ fn run(seed: u64) {
     let mut random = Random::new(seed);
     let faults = Faults::draw(&mut random);
     let world = World::with_faults(random.next(), faults);
+    if random.below(2) == 0 {
+        world.keep_alive();
+    }
     let silent = world.listen();
     world.silence(silent.id());
     let mut back = backend(&world, || Echo);

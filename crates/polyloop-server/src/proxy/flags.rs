@@ -181,6 +181,17 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Send a PROXY header to backends: v1, v2, or v2 with crc32c, authority, alpn, unique-id, 0xE0=TEXT \
          after commas [default: off, a backend that does not expect one takes it for data]",
     ),
+    Flag {
+        key: "hold-ack",
+        ..flag(
+            "no-hold-ack",
+            Group,
+            Nothing(false),
+            BACKENDS,
+            "End the handshake with a backend at once, instead of with the client's first bytes if they are \
+             there: for backends behind a SYN proxy, where connections would come 200 ms late",
+        )
+    },
     flag(
         "check",
         Group,

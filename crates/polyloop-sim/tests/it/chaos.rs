@@ -228,6 +228,9 @@ fn run(seed: u64) -> u64 {
     let mut random = Random::new(seed ^ 0xc4a0_5000);
     let faults = Faults::draw(&mut random);
     let world = World::with_faults(random.next(), faults);
+    if random.below(2) == 0 {
+        world.keep_alive();
+    }
     let tuning = Tuning {
         read_bytes_max: 4096 << random.below(4),
         output_high_bytes: 1024 << random.below(6),

@@ -2,8 +2,8 @@
 
 use crate::{Echo, assert_at_rest, pattern, server};
 use polyloop::{
-    Accepted, CloseReason, Ctx, Dial, Factory, Handler, Input, KeepAlive, PeerAddr, Room, Side,
-    Tuning, Verdict,
+    Accepted, CloseReason, Ctx, Dial, Factory, Handler, Input, KeepAlive, KeepAliveNumbers,
+    PeerAddr, Room, Side, Tuning, Verdict,
 };
 use polyloop_sim::{Client, Sim, World};
 use std::net::SocketAddr;
@@ -695,8 +695,14 @@ fn only_who_lives_for_a_second_is_kept_alive() {
     proxy.settle();
     assert_eq!(world.kept_alive(), []);
     proxy.advance(Duration::from_millis(400));
-    let numbers = KEEP_ALIVE.try_into().unwrap();
-    assert_eq!(world.kept_alive(), [None, Some(numbers)]);
+    let numbers: KeepAliveNumbers = KEEP_ALIVE.try_into().unwrap();
+    let kept_alive = world.kept_alive();
+    let [(front, None), (back, Some(given))] = kept_alive[..] else {
+        panic!("{kept_alive:?}");
+    };
+    // The front is the older one.
+    assert!(front < back && given == numbers);
+    assert_eq!(world.kept_from_start(), 0);
     proxy.advance(Duration::from_millis(3_600));
     assert!(!long.is_at_end() && proxy.sum(|numbers| numbers.live.value()) == 1);
     proxy.advance(Duration::from_millis(200));
@@ -711,6 +717,7 @@ fn a_keep_alive_that_the_kernel_would_refuse_is_told_at_once() {
     // Goal: numbers out of range fail the connection, although they would be set later. Method: 0 s, 40,000 s, 200 questions.
     for (idle, count) in [(0, 4), (40_000, 4), (60, 200)] {
         let world = World::new(24);
+        world.keep_alive();
         let to = address(4999);
         let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
             move |_: Accepted| Forwarder {
@@ -729,4 +736,50 @@ fn a_keep_alive_that_the_kernel_would_refuse_is_told_at_once() {
         assert!(client.is_at_end());
         assert_at_rest(&mut proxy, &world);
     }
+}
+
+#[test]
+fn a_back_behind_a_front_that_is_not_kept_alive_is_so_from_the_start() {
+    // Goal: no deadline of a session is moved for the keep-alive of its back. Method: a listener without one.
+    let world = World::new(25);
+    let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(backend.listeners()[0]);
+    let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
+        move |_: Accepted| Forwarder {
+            to,
+            greeting: b"",
+            forwards: true,
+            keep_alive: Some(KEEP_ALIVE),
+        }
+    });
+    let client = world.connect(proxy.listeners());
+    proxy.settle();
+    proxy.advance(Duration::from_secs(2));
+    assert_eq!((world.kept_from_start(), world.kept_alive().len()), (1, 0));
+    drop(client);
+    proxy.settle();
+    backend.settle();
+    assert_at_rest(&mut proxy, &world);
+}
+
+#[test]
+fn a_session_that_goes_well_asks_the_system_no_more_than_it_must() {
+    // Goal: no error is asked for where none was told, and the one FIN that goes ahead of a close is that of the half that
+    // finished first. Method: a client that says something, hears it, finishes, and hears the end.
+    let world = World::new(26);
+    let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
+    let to = address(backend.listeners()[0]);
+    let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
+        move |_: Accepted| Relay::new(to)
+    });
+    let client = world.connect(proxy.listeners());
+    client.send(b"first");
+    let mut settle = || while proxy.settle() + backend.settle() > 0 {};
+    settle();
+    assert_eq!(client.receive(usize::MAX), b"first");
+    client.finish();
+    settle();
+    assert!(client.is_at_end() && !client.was_reset());
+    assert_eq!((world.shutdowns(), world.errors_taken()), (1, 0));
+    assert_at_rest(&mut proxy, &world);
 }

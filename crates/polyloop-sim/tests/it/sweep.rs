@@ -58,6 +58,9 @@ fn run(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let faults = Faults::draw(&mut random);
     let world = World::with_faults(random.next(), faults);
+    if random.below(2) == 0 {
+        world.keep_alive();
+    }
     let loops = 1 + random.below(3);
     let tuning = Tuning {
         read_bytes_max: 4096 << random.below(4),
@@ -193,6 +196,9 @@ fn run_relay(seed: u64) -> u64 {
     let mut random = Random::new(!seed);
     let faults = Faults::draw(&mut random);
     let world = World::with_faults(random.next(), faults);
+    if random.below(2) == 0 {
+        world.keep_alive();
+    }
     let mut tuning = || Tuning {
         pipes_max: random.below(4),
         read_bytes_max: 4096 << random.below(4),

@@ -13,7 +13,7 @@ use crate::handler::{Factory, Handler, Verdict};
 use crate::telemetry::Callback;
 use crate::token::{Side, Token};
 use polyloop_core::wheel::TimerKey;
-use polyloop_sys::dial::Dial;
+use polyloop_sys::dial::{Dial, KeepAliveNumbers};
 use std::io;
 
 impl<D: Driver, F: Factory> Dispatcher<D, F> {
@@ -152,14 +152,8 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             });
             return;
         }
-        session.state.deadline = None;
-        if session.state.flags.has(SessionFlags::YOUNG) {
-            self.keep_alive(key);
-        }
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
         let state = &mut session.state;
+        state.deadline = None;
         if state.flags.has(SessionFlags::ENDING) {
             self.cut_or_wait(key, CloseReason::LingerTimeout);
             return;
@@ -167,6 +161,14 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         // Lazy: whoever moves bytes only stores the time; here is where it is looked at.
         let now_ms = self.hub.now_ms();
         let idle_ms = (now_ms as u32).wrapping_sub(state.active_ms);
+        if state.flags.has(SessionFlags::YOUNG) && (state.idle_ms == 0 || idle_ms <= state.idle_ms)
+        {
+            self.grow_up(key);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let state = &mut session.state;
         if state.idle_ms == 0 {
             return;
         }
@@ -182,17 +184,15 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
 
     /// Has the sockets of a session that is no longer young kept alive.
     ///
-    /// Not from the start: a keep-alive costs four system calls and a timer in the kernel, 3 % of all that a short session
-    /// costs, and has nothing to say about a session's first second.
-    fn keep_alive(&mut self, key: Key) {
+    /// Not from the start: a keep-alive costs four system calls and a timer in the kernel, some percent of all that a short
+    /// session costs, and has nothing to say about a session's first second.
+    fn grow_up(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let flags = &mut session.state.flags;
-        let keeps_front = flags.has(SessionFlags::KEEPS_FRONT);
-        flags.clear(SessionFlags::YOUNG.with(SessionFlags::KEEPS_FRONT));
+        session.state.flags.clear(SessionFlags::YOUNG);
         // A socket that broke meanwhile is told of by its next read, and needs none.
-        if let Some(stream) = session.stream.as_mut().filter(|_| keeps_front) {
+        if let Some(stream) = &mut session.stream {
             let _ = self.driver.keep_alive(stream, None);
         }
         if let Some(back) = &mut session.back
@@ -200,7 +200,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         {
             let _ = self.driver.keep_alive(&mut back.stream, Some(numbers));
         }
-        self.progress = true;
     }
 
     /// Tells a handler, once, that the server drains.
@@ -230,10 +229,9 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         if std::mem::take(&mut self.hub.forwards) && !dial.holds_ack {
             dial.holds_ack = self.has_front_input(key);
         }
-        let keep_alive = match dial.vigilance.keep_alive.take().map(TryInto::try_into) {
-            None => None,
-            Some(Ok(numbers)) => Some(numbers),
-            Some(Err(error)) => return self.note_connect_failure(key, error),
+        let keep_alive = match self.take_late_keep_alive(key, &mut dial) {
+            Ok(keep_alive) => keep_alive,
+            Err(error) => return self.note_connect_failure(key, error),
         };
         let made = self.driver.connect(&dial).and_then(|mut stream| {
             let token = Token::session(key, Side::Back);
@@ -267,13 +265,24 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
                     keep_alive,
                     pipes: [None, None],
                 }));
-                if keep_alive.is_some() && !session.state.flags.has(SessionFlags::YOUNG) {
-                    session.state.flags.set(SessionFlags::YOUNG);
-                    self.hub.arm_deadline(key, &mut session.state);
-                }
             }
             Err(error) => self.note_connect_failure(key, error),
         }
+    }
+
+    /// Takes the keep-alive out of a dial if it can wait until the session, which is young, has grown up.
+    fn take_late_keep_alive(
+        &self,
+        key: Key,
+        dial: &mut Dial,
+    ) -> io::Result<Option<KeepAliveNumbers>> {
+        let session = self.sessions.get(key);
+        let is_young = session.is_some_and(|session| session.state.flags.has(SessionFlags::YOUNG));
+        if !is_young || dial.port().is_none() {
+            return Ok(None);
+        }
+        let keep_alive = dial.vigilance.keep_alive.take();
+        keep_alive.map(TryInto::try_into).transpose()
     }
 
     /// Whether the front has said something that its handler has not taken.

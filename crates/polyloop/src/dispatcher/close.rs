@@ -94,7 +94,7 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             _ => SessionFlags::default(),
         };
         if self.kept_alive.get(listener).is_some_and(|kept| *kept) {
-            flags.set(SessionFlags::YOUNG.with(SessionFlags::KEEPS_FRONT));
+            flags.set(SessionFlags::YOUNG);
         }
         flags
     }

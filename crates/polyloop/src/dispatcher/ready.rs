@@ -87,18 +87,11 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
         };
         let has_back = session.back.is_some();
         if session.is_connecting() {
-            // Its answer first: what the front has waited with then goes out in this turn. A failure is told in the next one, and
-            // the front, which may want to have its say kept for another attempt, is served after it.
+            // Its answer first: what the front has waited with then goes out in this turn.
             self.dispatch_leg(key, Side::Back);
-            if self
-                .sessions
-                .get(key)
-                .is_some_and(|session| session.back.is_some())
-            {
-                self.dispatch_leg(key, Side::Front);
-            }
+            self.dispatch_front(key);
         } else {
-            self.dispatch_leg(key, Side::Front);
+            self.dispatch_front(key);
             if has_back {
                 self.dispatch_leg(key, Side::Back);
             }
@@ -115,6 +108,15 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             } else {
                 session.state.flags.clear(SessionFlags::QUEUED);
             }
+        }
+    }
+
+    /// Serves the front, but not before its handler has been told that a connection failed: it may want to have what is still
+    /// to be read for another attempt.
+    fn dispatch_front(&mut self, key: Key) {
+        let session = self.sessions.get(key);
+        if session.is_some_and(|session| !session.state.flags.has(SessionFlags::OWED_FAILURE)) {
+            self.dispatch_leg(key, Side::Front);
         }
     }
 

@@ -106,10 +106,8 @@ flags! {
     OWED_FAILURE = 6,
     /// It was made by the loop itself, not for a connection: it has no front, takes no permit, and does not hold up a drain.
     RESIDENT = 7,
-    /// Its deadline comes early once, to have its sockets kept alive.
+    /// Its deadline comes early, to have its sockets kept alive.
     YOUNG = 8,
-    /// Its front is to be kept alive.
-    KEEPS_FRONT = 9,
 }
 
 impl SessionFlags {
@@ -220,7 +218,7 @@ pub(crate) const NO_TIMERS: u32 = u32::MAX;
 pub(crate) struct Back<S, P> {
     pub(crate) leg: Leg,
     pub(crate) stream: S,
-    /// What keep-alive it is to get, and has not yet.
+    /// What keep-alive it is to get once the session is no longer young.
     pub(crate) keep_alive: Option<KeepAliveNumbers>,
     /// Pipes that could not be drained, by the side that their bytes are for.
     pub(crate) pipes: [Option<Box<P>>; 2],

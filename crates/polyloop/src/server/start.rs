@@ -66,7 +66,7 @@ pub(super) fn start<M: MakeFactory>(
     let (mut seats, console) = wire(wakers, capacities(&settings, &descriptors), &offload);
     let kept_alive: Arc<[bool]> = listeners.iter().map(Listening::is_kept_alive).collect();
     for seat in &mut seats {
-        seat.keep_alive(&kept_alive);
+        seat.set_kept_alive(&kept_alive);
     }
     let status = status_of::<M>(
         &console,

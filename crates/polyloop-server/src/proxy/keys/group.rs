@@ -34,6 +34,7 @@ pub(crate) const GROUP: &[Key<GroupDraft>] = &[
     key!("on-down", ON_DOWN, g => g.settings.on_down),
     key!("slow-start", OrOff(TIME), g => g.settings.slow_start),
     key!("send-proxy", SendProxyText, g => g.settings.send_proxy),
+    key!("hold-ack", Switch, g => g.settings.hold_ack),
     key!("source", SOURCES, g => g.settings.sources, "the system chooses"),
     key!("transparent", Switch, g => g.settings.transparent),
 ];

@@ -47,7 +47,7 @@ fn what_is_printed_can_be_fed_back() {
          --send-proxy v2,0xE1=\\x2c --source 10.0.0.1:5-6,fd00::1 --lifetime 1d --keepalive off --user-timeout 30s \
          --accept-proxy 10.0.0.0/8 --allow 10.0.0.0/8 --deny 10.1.0.0/16 --rate 5,burst=9 --source-rate 1 \
          --bytes-per-second 1025 --buffer-high 65537 --splice off --idle-timeout off --access-log ./x.log \
-         --access-log-sample 5 --drain-spread --eject off --fail-closed --slow-start 1m1s --connect-when first-bytes \
+         --access-log-sample 5 --drain-spread --eject off --fail-closed --no-hold-ack --slow-start 1m1s --connect-when first-bytes \
          --queue 0 --loops 3 --pin never --stall-after off --report 1s --no-rescue --admin :1 --admin-public",
         "",
     );
