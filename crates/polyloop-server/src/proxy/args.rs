@@ -61,6 +61,7 @@ impl Args for ProxyArgs {
         }
         ServeArgs::augment_args(command)
             .mut_arg("fail-open", |arg| arg.conflicts_with("fail-closed"))
+            .mut_arg("hold-ack", |arg| arg.conflicts_with("no-hold-ack"))
             .mut_arg("listen", |arg| {
                 arg.short('l')
                     .display_order(0)

@@ -181,6 +181,14 @@ pub(crate) const FLAGS: &[Flag] = &[
         "Send a PROXY header to backends: v1, v2, or v2 with crc32c, authority, alpn, unique-id, 0xE0=TEXT \
          after commas [default: off, a backend that does not expect one takes it for data]",
     ),
+    flag(
+        "hold-ack",
+        Group,
+        Nothing(true),
+        BACKENDS,
+        "End the handshake with a backend with the client's first bytes if they are there, one packet less: the \
+         default",
+    ),
     Flag {
         key: "hold-ack",
         ..flag(
@@ -188,8 +196,8 @@ pub(crate) const FLAGS: &[Flag] = &[
             Group,
             Nothing(false),
             BACKENDS,
-            "End the handshake with a backend at once, instead of with the client's first bytes if they are \
-             there: for backends behind a SYN proxy, where connections would come 200 ms late",
+            "End the handshake with a backend at once: for backends behind a SYN proxy, where connections would \
+             come 200 ms late",
         )
     },
     flag(
