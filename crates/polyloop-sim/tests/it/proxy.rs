@@ -550,6 +550,7 @@ fn clients_that_do_not_read_leave_pipes_to_those_that_do() {
 }
 
 /// Connects at once, says `greeting` to the back meanwhile, and passes on what comes; asks for a keep-alive.
+#[derive(Clone, Copy)]
 struct Forwarder {
     to: PeerAddr,
     greeting: &'static [u8],
@@ -597,6 +598,15 @@ impl Handler for Forwarder {
     }
 }
 
+/// A server of one loop whose sessions are all like `session`.
+fn forwarder(
+    world: &World,
+    tuning: &Tuning,
+    session: Forwarder,
+) -> Sim<impl Factory<Handler = Forwarder> + use<>> {
+    server(world, 1, tuning, move |_| move |_: Accepted| session)
+}
+
 const KEEP_ALIVE: KeepAlive = KeepAlive {
     idle: Duration::from_secs(60),
     interval: Duration::from_secs(15),
@@ -617,14 +627,16 @@ fn the_handshake_waits_for_bytes_that_are_in_hand_and_for_no_others() {
         let world = World::new(21);
         let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
         let to = address(backend.listeners()[0]);
-        let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
-            move |_: Accepted| Forwarder {
+        let mut proxy = forwarder(
+            &world,
+            &Tuning::default(),
+            Forwarder {
                 to,
                 greeting,
                 forwards,
                 keep_alive: None,
-            }
-        });
+            },
+        );
         let client = world.connect(proxy.listeners());
         if speaks {
             client.send(b"first");
@@ -649,14 +661,16 @@ fn what_waited_for_a_connection_goes_out_with_its_news() {
     let world = World::new(22);
     let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
     let to = address(backend.listeners()[0]);
-    let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
-        move |_: Accepted| Forwarder {
+    let mut proxy = forwarder(
+        &world,
+        &Tuning::default(),
+        Forwarder {
             to,
             greeting: b"",
             forwards: true,
             keep_alive: None,
-        }
-    });
+        },
+    );
     let client = world.connect(proxy.listeners());
     client.send(b"first");
     assert_eq!(proxy.settle(), 2);
@@ -677,14 +691,16 @@ fn only_who_lives_for_a_second_is_kept_alive() {
         idle_timeout: Some(Duration::from_secs(5)),
         ..Tuning::default()
     };
-    let mut proxy = server(&world, 1, &tuning, move |_| {
-        move |_: Accepted| Forwarder {
+    let mut proxy = forwarder(
+        &world,
+        &tuning,
+        Forwarder {
             to,
             greeting: b"",
             forwards: true,
             keep_alive: Some(KEEP_ALIVE),
-        }
-    });
+        },
+    );
     let short = world.connect(proxy.listeners());
     let long = world.connect(proxy.listeners());
     proxy.settle();
@@ -719,8 +735,10 @@ fn a_keep_alive_that_the_kernel_would_refuse_is_told_at_once() {
         let world = World::new(24);
         world.keep_alive();
         let to = address(4999);
-        let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
-            move |_: Accepted| Forwarder {
+        let mut proxy = forwarder(
+            &world,
+            &Tuning::default(),
+            Forwarder {
                 to,
                 greeting: b"",
                 forwards: true,
@@ -729,8 +747,8 @@ fn a_keep_alive_that_the_kernel_would_refuse_is_told_at_once() {
                     count,
                     ..KEEP_ALIVE
                 }),
-            }
-        });
+            },
+        );
         let client = world.connect(proxy.listeners());
         proxy.settle();
         assert!(client.is_at_end());
@@ -744,14 +762,16 @@ fn a_back_behind_a_front_that_is_not_kept_alive_is_so_from_the_start() {
     let world = World::new(25);
     let mut backend = server(&world, 1, &Tuning::default(), |_| |_: Accepted| Echo);
     let to = address(backend.listeners()[0]);
-    let mut proxy = server(&world, 1, &Tuning::default(), move |_| {
-        move |_: Accepted| Forwarder {
+    let mut proxy = forwarder(
+        &world,
+        &Tuning::default(),
+        Forwarder {
             to,
             greeting: b"",
             forwards: true,
             keep_alive: Some(KEEP_ALIVE),
-        }
-    });
+        },
+    );
     let client = world.connect(proxy.listeners());
     proxy.settle();
     proxy.advance(Duration::from_secs(2));

@@ -1,6 +1,6 @@
 //! The ready phase: sockets with work, by class, each within its bytes, all within a time quota.
 
-use super::session::{LegFlags, SessionFlags};
+use super::session::{LegFlags, Session, SessionFlags};
 use super::{Dispatcher, Key};
 use crate::blocks::Chain;
 use crate::close::CloseReason;
@@ -86,12 +86,18 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             return;
         };
         let has_back = session.back.is_some();
+        // A failed attempt is told before the front is served: the handler may want to have what is still to be read for another.
+        let owes_failure = session.owes_failure();
         if session.is_connecting() {
             // Its answer first: what the front has waited with then goes out in this turn.
             self.dispatch_leg(key, Side::Back);
-            self.dispatch_front(key);
+            if !self.sessions.get(key).is_some_and(Session::owes_failure) {
+                self.dispatch_leg(key, Side::Front);
+            }
         } else {
-            self.dispatch_front(key);
+            if !owes_failure {
+                self.dispatch_leg(key, Side::Front);
+            }
             if has_back {
                 self.dispatch_leg(key, Side::Back);
             }
@@ -108,15 +114,6 @@ impl<D: Driver, F: Factory> Dispatcher<D, F> {
             } else {
                 session.state.flags.clear(SessionFlags::QUEUED);
             }
-        }
-    }
-
-    /// Serves the front, but not before its handler has been told that a connection failed: it may want to have what is still
-    /// to be read for another attempt.
-    fn dispatch_front(&mut self, key: Key) {
-        let session = self.sessions.get(key);
-        if session.is_some_and(|session| !session.state.flags.has(SessionFlags::OWED_FAILURE)) {
-            self.dispatch_leg(key, Side::Front);
         }
     }
 

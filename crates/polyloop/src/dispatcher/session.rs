@@ -298,6 +298,12 @@ impl<S, P, H> Session<S, P, H> {
             && self.back.as_ref().is_none_or(|back| is_leg_over(&back.leg))
     }
 
+    /// Whether its handler has not been told yet that a connection failed.
+    #[inline]
+    pub(crate) const fn owes_failure(&self) -> bool {
+        self.state.flags.has(SessionFlags::OWED_FAILURE)
+    }
+
     /// Whether the connection to the back is not made yet.
     #[inline]
     pub(crate) fn is_connecting(&self) -> bool {
