@@ -5,6 +5,7 @@
 //! | `admin` | admin gates beside those of the service |
 //! | `alarms` | exact deadlines |
 //! | `chaos` | a handler that does everything, and watches how it is treated |
+//! | `connects` | what the system is asked for when a handler connects |
 //! | `echo` | bytes: whole, halves, resets, slow readers, budgets |
 //! | `ends` | FIN or reset, and panics wherever the code of a user runs |
 //! | `flow` | who is read when: pauses, full outputs, input that is left, classes |
@@ -20,6 +21,7 @@
 mod admin;
 mod alarms;
 mod chaos;
+mod connects;
 mod echo;
 mod ends;
 mod flow;
